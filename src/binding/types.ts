@@ -1,0 +1,102 @@
+/** What native/ offers. Types only: the loader is index.ts, the memory layout packet/layout.ts. */
+
+/** How to open a TAP device (Linux tun/tap, Documentation/networking/tuntap.rst). */
+export interface TapOptions {
+  /** Path of the network namespace in which the device lives; "" is the thread's own. */
+  netns: string;
+  /** Device name, 1-15 bytes. */
+  name: string;
+  /** IFF_MULTI_QUEUE. Must equal the flag with which an existing device was made (else EINVAL). */
+  multiQueue: boolean;
+  /** Length of the virtio-net header: 10, or 24 with tunnel GSO. */
+  vnetHeader: number;
+  /** TUN_F_* bits that must be accepted. */
+  offloads: number;
+  /** TUN_F_* bits to try one after another on top of `offloads`; refused ones are left out. */
+  optionalOffloads: number[];
+  /** TUNSETPERSIST: the device outlives its descriptor. */
+  persist: boolean;
+  /** create: fail with EEXIST where the name is taken; attach: fail with ENODEV where it is not; either. */
+  mode: "create" | "attach" | "either";
+}
+
+export interface TapHandle {
+  fd: number;
+  ifindex: number;
+  /** False where an existing (persistent) device was attached. */
+  created: boolean;
+  /** TUN_F_* bits in force. */
+  offloads: number;
+}
+
+export interface UdpOptions {
+  netns: string;
+  /** IPv4 address in dotted decimal to bind to. */
+  address: string;
+  port: number;
+  /** UDP_GRO: receive trains of equal-sized datagrams as one. */
+  gro: boolean;
+  /** Wanted socket buffer sizes in bytes; SO_*BUFFORCE where allowed, else SO_*BUF. */
+  receiveBuffer: number;
+  sendBuffer: number;
+}
+
+export interface PacketOptions {
+  netns: string;
+  /** Interface to bind to. */
+  ifname: string;
+  /** EtherType to receive (0x0806 ARP, 0x0003 all). */
+  protocol: number;
+  /** Classic BPF program as [code, jt, jf, k] quadruples; empty for none. */
+  filter: number[];
+}
+
+/** One epoll set over a worker's descriptors, with fused transmit and receive. */
+export interface NativeIo {
+  /** Adds descriptor `fd` as port `port`. The descriptor stays the caller's to close after removePort. */
+  addPort(port: number, kind: number, fd: number): void;
+  /** Stops polling and sending on a port. Unknown ports are ignored. */
+  removePort(port: number): void;
+  /** Sets the IPv4 address (big-endian number, int32) and UDP port of a peer. */
+  setPeer(peer: number, address: number, port: number): void;
+  /** Sends `messages` messages of the plan. Returns how many failed (MSG_ERRNO tells why). */
+  execute(messages: number): number;
+  /**
+   * execute(messages), then waits: spins with sched_yield for `spinUs`, then blocks for up to
+   * `timeoutMs` (0: not at all, -1: for ever); then reads only what is ready. Returns the number
+   * of receive descriptors. STATUS_* are set.
+   */
+  breathe(messages: number, timeoutMs: number, spinUs: number): number;
+  /** Frees the epoll set. Further calls throw. Ports' descriptors are not closed. */
+  close(): void;
+}
+
+export interface Native {
+  /** The constants of native/layout.h by name, for the test that compares them. */
+  readonly layout: Readonly<Record<string, number>>;
+  /** Name of the checksum routine in use: "avx512", "avx2" or "plain". */
+  readonly checksumKernel: string;
+  /** Zeroed anonymous memory with MADV_HUGEPAGE, 2 MiB aligned, freed with the ArrayBuffer. */
+  createArena(bytes: number): ArrayBuffer;
+  /** Io over an arena of packet/layout.ts's ARENA; `wakeFd` from openEvent. Keeps the arena alive. */
+  createIo(arena: ArrayBuffer, wakeFd: number): NativeIo;
+  openTap(options: TapOptions): TapHandle;
+  setTapPersist(fd: number, persist: boolean): void;
+  openUdp(options: UdpOptions): number;
+  openPacket(options: PacketOptions): number;
+  /** eventfd(2), non-blocking. */
+  openEvent(): number;
+  /** Adds one to an event descriptor: wakes the worker that polls it. Any thread may call it. */
+  signalEvent(fd: number): void;
+  close(fd: number): void;
+  /**
+   * Runs `fn` with the calling thread in the network namespace at `path`, and returns its result.
+   * `fn` must be synchronous. Comes back to the former namespace whatever happens; the process is
+   * aborted where that fails, since a thread in a wrong namespace must not go on.
+   */
+  withNetns<T>(path: string, fn: () => T): T;
+  /** RFC 1071 sum of `length` bytes at `offset`, folded to 16 bits, not complemented, big-endian. */
+  checksum(buffer: ArrayBufferLike, offset: number, length: number, initial: number): number;
+  /** The plain reference of `checksum`. */
+  checksumPlain(buffer: ArrayBufferLike, offset: number, length: number, initial: number): number;
+}
