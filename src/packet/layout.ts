@@ -176,5 +176,15 @@ export const ARENA: ArenaLayout = (() => {
   const msg = align64(rx + RX_CAPACITY * RX_STRIDE * 4);
   const iov = align64(msg + MSG_CAPACITY * MSG_STRIDE * 4);
   const status = align64(iov + IOV_CAPACITY * IOV_STRIDE * 4);
-  return { rxTap, rxTapBytes, rxUdp, scratch, rx, msg, iov, status, bytes: align64(status + STATUS_LENGTH * 8) };
+  return {
+    rxTap,
+    rxTapBytes,
+    rxUdp,
+    scratch,
+    rx,
+    msg,
+    iov,
+    status,
+    bytes: align64(status + STATUS_LENGTH * 8),
+  };
 })();

@@ -1,0 +1,65 @@
+/**
+ * The static description of one node, as `podwire agent --config FILE` reads it, after validation
+ * and with every default filled in. Addresses are dotted decimal, prefixes CIDR.
+ */
+export interface AgentConfig {
+  /** Name of this cluster node. */
+  node: string;
+  /** Directory for the agent's record of what it made on the host. Default /run/podwire. */
+  stateDir: string;
+  underlay: {
+    /** This node's address on the LAN; the VXLAN socket binds to it. */
+    address: string;
+    /** UDP port of VXLAN. Default 4789 (RFC 7348). */
+    port: number;
+    /** VXLAN network identifier. Default 4096. */
+    vni: number;
+    /** MTU of the underlay; null: that of the interface which holds `address`. */
+    mtu: number | null;
+  };
+  /** Pools that pods get their addresses from; one string or a list in YAML. */
+  podPool: string[];
+  /** Blocks of this node. */
+  blocks: string[];
+  /** Address of podwire0. Default: first address of the first block. */
+  tunnelAddress: string;
+  /** The other nodes. */
+  vteps: VtepConfig[];
+  /** The pods of this node. */
+  pods: PodConfig[];
+  dataplane: {
+    /** Tunnel GSO device (kernel >= 6.17). auto: where the kernel has it. Default auto. */
+    tunnelGso: "auto" | "on" | "off";
+    /** UDP segmentation on TAP devices (kernel >= 6.2). Default auto. */
+    uso: "auto" | "on" | "off";
+    /** 1, or 2: one thread for each direction. */
+    threads: 1 | 2;
+    /** Spinning before a thread blocks, in microseconds. Default 50. */
+    spinMicroseconds: number;
+  };
+}
+
+export interface VtepConfig {
+  /** Name of that node. */
+  node: string;
+  /** Underlay address of that node. */
+  address: string;
+  /** UDP port of VXLAN there. Default: underlay.port. */
+  port: number;
+  /** Default: first address of its first block. */
+  tunnelAddress: string;
+  /** MAC of its VTEP. Default: derived from the node's name. */
+  mac: string;
+  blocks: string[];
+}
+
+export interface PodConfig {
+  /** namespace/name. */
+  name: string;
+  /** Path of the pod's network namespace. */
+  netns: string;
+  /** The pod's IPv4 address. */
+  address: string;
+  /** Interface in the pod. Default eth0. */
+  interface: string;
+}

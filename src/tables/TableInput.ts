@@ -1,0 +1,65 @@
+/**
+ * What a table image is built from: plain numbers, already validated. IPv4 addresses are
+ * big-endian numbers as int32 (192.168.2.30 is 0xc0a8021e | 0), MACs are a high 16-bit and a low
+ * 32-bit number. IPv6 will be further fields beside the IPv4 ones.
+ */
+
+export interface Mac {
+  /** First two bytes, as a number. */
+  hi: number;
+  /** Last four bytes, as int32. */
+  lo: number;
+}
+
+export interface TableInput {
+  node: {
+    /** podwire0's address, also the source of ICMP errors. */
+    tunnelAddress: number;
+    /** Address of the VXLAN socket. */
+    underlayAddress: number;
+    /** MAC of podwire0, which is this node's VTEP MAC. */
+    mac: Mac;
+    vni: number;
+    vxlanPort: number;
+    /** MTU of the overlay: underlay MTU - 50. */
+    mtu: number;
+    /** Port number of podwire0's TAP. */
+    nodePort: number;
+    /** Port number of the VXLAN socket. */
+    tunnelPort: number;
+    /** Port number of the tunnel GSO TAP, -1 without. */
+    gsoPort: number;
+    /** MAC of the tunnel GSO TAP. */
+    gsoMac: Mac;
+  };
+  /** Pod pools. */
+  pools: { address: number; length: number }[];
+  /** TAPs of pods and of the node. */
+  ports: {
+    port: number;
+    role: "pod" | "node";
+    mac: Mac;
+    /** The pod's address; the tunnel address for the node. */
+    address: number;
+    /** The device takes UDP GSO frames (USO). */
+    uso: boolean;
+  }[];
+  /** Other nodes; `index` numbers are the caller's, stable over images, below MAX_PEERS. */
+  vteps: {
+    index: number;
+    address: number;
+    udpPort: number;
+    mac: Mac;
+    tunnelAddress: number;
+  }[];
+  routes: {
+    address: number;
+    length: number;
+    /**
+     * port: deliver to TAP `target`; vtep: send to VTEP `target`; unreachable: part of an own block
+     * that no pod has (ICMP host unreachable).
+     */
+    to: "port" | "vtep" | "unreachable";
+    target: number;
+  }[];
+}
