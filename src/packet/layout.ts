@@ -140,7 +140,7 @@ export const TAP_BUDGET = 256 * 1024;
 export const TAP_FRAMES = 64;
 /** Datagrams received in one breath. */
 export const UDP_SLOTS = 16;
-/** Distance between datagram slots; frames start HEADROOM + 66 in, so that inner IP is aligned. */
+/** Distance between datagram slots; datagrams start HEADROOM + 2 in, so that inner IP is aligned. */
 export const UDP_SLOT_BYTES = 65536 + 256;
 /** Bytes of a scratch slot. */
 export const SCRATCH_BYTES = 128;

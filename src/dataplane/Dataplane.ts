@@ -1,0 +1,87 @@
+/**
+ * The state that the stages share: packet memory, the batch, the plan of what to send, counters,
+ * the tables in force, and what is still open within a breath (trains to VTEPs, merged frames to
+ * TAPs). Time is an argument. Owns no descriptor and makes no system call: the sink executes.
+ */
+import type { Arena } from "../packet/Arena.js";
+import { Batch, DROPPED } from "../packet/Batch.js";
+import { COUNT_DROPS } from "../packet/counters.js";
+import type { DropReason } from "../packet/DropReason.js";
+import { TxPlan } from "../packet/TxPlan.js";
+import type { Tables } from "../tables/TableImage.js";
+import { MergeTable } from "./MergeTable.js";
+import { TokenBucket } from "./TokenBucket.js";
+import { TrainTable } from "./TrainTable.js";
+
+/** Executes the plan, accounts for failures and resets it. */
+export interface TxSink {
+  execute(): void;
+}
+
+/** ICMP errors per second, and at once (Linux: icmp_msgs_per_sec, icmp_msgs_burst). */
+const ICMP_RATE = 1000;
+const ICMP_BURST = 50;
+
+export class Dataplane {
+  readonly view: DataView;
+  readonly batch = new Batch();
+  readonly plan: TxPlan;
+  readonly trains = new TrainTable();
+  readonly merges = new MergeTable();
+  readonly icmpBudget = new TokenBucket(ICMP_RATE, ICMP_BURST);
+  /** Identification field of packets that the dataplane makes itself. */
+  identification = 0;
+  /** Monotonic time of this breath in microseconds. */
+  nowUs = 0;
+  tables: Tables;
+
+  /** `counters`: COUNTERS doubles. */
+  constructor(
+    readonly arena: Arena,
+    readonly counters: Float64Array,
+    tables: Tables,
+    readonly sink: TxSink,
+    plan: TxPlan = new TxPlan(arena),
+  ) {
+    this.view = arena.view;
+    this.plan = plan;
+    this.tables = tables;
+  }
+
+  /** Drops row `i`. */
+  drop(i: number, reason: DropReason): void {
+    this.batch.verdict[i] = DROPPED;
+    this.counters[COUNT_DROPS + reason]++;
+  }
+
+  /**
+   * Makes sure that the plan has room for this much more; where it has not, everything that is open
+   * is closed, and what was planned is sent.
+   */
+  reserve(messages: number, pieces: number, slots: number): void {
+    if (!this.plan.fits(messages, pieces, slots)) {
+      this.closeOpen();
+      this.sink.execute();
+    }
+  }
+
+  /** Closes trains and merged frames, so that the plan may be executed. */
+  closeOpen(): void {
+    this.trains.reset();
+    this.merges.closeAll(this);
+  }
+
+  /** Forgets batch and plan without sending: what is in hand cannot be trusted. */
+  abandon(): void {
+    this.batch.count = 0;
+    this.trains.reset();
+    this.merges.discard();
+    this.plan.reset();
+  }
+
+  /** Next value for the identification field of an IPv4 packet of our own. */
+  nextIdentification(): number {
+    this.identification = (this.identification + 1) & 0xffff;
+    return this.identification;
+  }
+}

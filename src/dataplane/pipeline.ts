@@ -1,0 +1,39 @@
+/**
+ * The stages, in the order a packet takes:
+ *
+ *   decap      tunnel frames lose VXLAN; sender, flags, VNI, inner MAC
+ *   parse      lengths once, then offsets and 5-tuple into columns
+ *   neighbor   ARP
+ *   policy     sources
+ *   route      prefix, TTL, MTU; ICMP errors
+ *   encap      to VTEPs: MACs, VXLAN, trains, segmentation
+ *   coalesce   to TAPs: MACs, virtio-net, merging
+ *
+ * Each stage loops over the batch. Frames of one flow keep their order.
+ */
+import { COUNT_RECEIVED, COUNT_RECEIVED_BYTES } from "../packet/counters.js";
+import { coalesce } from "./coalesce.js";
+import type { Dataplane } from "./Dataplane.js";
+import { decap } from "./decap.js";
+import { encap } from "./encap.js";
+import { neighbor } from "./neighbor.js";
+import { parse } from "./parse.js";
+import { policy } from "./policy.js";
+import { route } from "./route.js";
+
+/** Takes the dataplane's batch through all stages and empties it. Every row ends with a verdict. */
+export function runPipeline(dp: Dataplane): void {
+  const { batch, counters } = dp;
+  let bytes = 0;
+  for (let i = 0; i < batch.count; i++) bytes += batch.length[i];
+  counters[COUNT_RECEIVED] += batch.count;
+  counters[COUNT_RECEIVED_BYTES] += bytes;
+  decap(dp);
+  parse(dp);
+  neighbor(dp);
+  policy(dp);
+  route(dp);
+  encap(dp);
+  coalesce(dp);
+  batch.count = 0;
+}

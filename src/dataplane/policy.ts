@@ -1,0 +1,59 @@
+/**
+ * Stage policy: who may send what.
+ *   any frame     source never loopback, 0/8, group or reserved
+ *   from a pod    source is the pod's own address; no VXLAN to a VTEP
+ *   from a VTEP   a source in a pod pool must route back to that VTEP; never a node's own address
+ *                 or link-local
+ *   from the node whatever else its kernel sends
+ */
+import { KIND_IPV4, PENDING } from "../packet/Batch.js";
+import { DropReason } from "../packet/DropReason.js";
+import { ROLE_NODE, ROLE_POD } from "../tables/PortTable.js";
+import { ROUTE_VTEP, routeTarget, routeTo } from "../tables/RouteTable.js";
+import type { Tables } from "../tables/TableImage.js";
+import * as ipv4 from "../wire/ipv4.js";
+import type { Dataplane } from "./Dataplane.js";
+
+export function policy(dp: Dataplane): void {
+  const { batch, tables } = dp;
+  const { verdict, kind, source, destination, vtep, port, protocol, ports } = batch;
+  for (let i = 0; i < batch.count; i++) {
+    if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
+    const src = source[i];
+    if (ipv4.isLoopback(src) || ipv4.isThisNetwork(src) || ipv4.isMulticast(src) || ipv4.isReserved(src)) {
+      dp.drop(i, DropReason.martian);
+    } else if (vtep[i] >= 0) {
+      if (!belongsBehind(tables, src, vtep[i])) dp.drop(i, DropReason.vtepSource);
+    } else {
+      const role = tables.ports.role(port[i]);
+      if (role === ROLE_POD) {
+        if (src !== tables.ports.address(port[i])) {
+          dp.drop(i, DropReason.forgedSource);
+        } else if (protocol[i] === ipv4.PROTOCOL_UDP && speaksVxlan(tables, destination[i], ports[i])) {
+          dp.drop(i, DropReason.podVxlan);
+        }
+      } else if (role !== ROLE_NODE) {
+        // The port has gone from the tables while frames of it were still in the queue.
+        dp.drop(i, DropReason.portDown);
+      }
+    }
+  }
+}
+
+function belongsBehind(tables: Tables, source: number, vtep: number): boolean {
+  if (tables.inPool(source)) {
+    const route = tables.routes.lookup(source);
+    return routeTo(route) === ROUTE_VTEP && routeTarget(route) === vtep;
+  }
+  return source !== tables.underlayAddress && !ipv4.isLinkLocal(source) && tables.fdb.byUnderlay(source) < 0;
+}
+
+/** Whether a datagram to this address and these ports (source << 16 | destination) would reach a VTEP. */
+function speaksVxlan(tables: Tables, destination: number, ports: number): boolean {
+  const l4Port = ports & 0xffff;
+  if (destination === tables.underlayAddress || destination === tables.tunnelAddress) {
+    return l4Port === tables.vxlanPort;
+  }
+  const vtep = tables.fdb.find(destination);
+  return vtep >= 0 && l4Port === tables.fdb.udpPort(vtep);
+}

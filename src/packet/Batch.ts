@@ -1,0 +1,90 @@
+/**
+ * A batch of frames as columns. A row is filled by a port, refined by each stage, and done when
+ * its verdict is set. Columns are Int32Arrays; offsets count from the start of the arena.
+ *
+ *   set by      columns
+ *   port        offset length port peer gsoType gsoSize csumStart csumOffset (verdict)
+ *   decap       vtep; offset and length move forward
+ *   parse       kind l3 l4 end protocol source destination ports fragment
+ *   route       verdict out
+ */
+
+/** Verdicts. */
+export const PENDING = 0;
+export const DROPPED = 1;
+/** The frame was answered or replaced by the dataplane and needs nothing more. */
+export const ANSWERED = 2;
+/** To the TAP with port number `out`. */
+export const TO_TAP = 3;
+/** To the VTEP with index `out`. */
+export const TO_VTEP = 4;
+
+/** Kinds. */
+export const KIND_UNKNOWN = 0;
+export const KIND_IPV4 = 4;
+export const KIND_IPV6 = 6;
+export const KIND_ARP = 1;
+
+/** Rows of a batch. A GRO train has up to 64 frames and is not divided. */
+export const BATCH_CAPACITY = 256;
+
+function column(): Int32Array {
+  return new Int32Array(BATCH_CAPACITY);
+}
+
+export class Batch {
+  /** Rows in use. */
+  count = 0;
+  /** Start of the Ethernet header (from the tunnel, before decap: of the VXLAN header). */
+  readonly offset = column();
+  /** Bytes from `offset`; after parse without Ethernet padding. */
+  readonly length = column();
+  /** Port number of arrival. */
+  readonly port = column();
+  /** From the tunnel: address of the sender. */
+  readonly peer = column();
+  /** From the tunnel: index of the sending VTEP; -1 otherwise. */
+  readonly vtep = column();
+  /** virtio-net gso_type without the ECN bit; 0 for a single frame. */
+  readonly gsoType = column();
+  readonly gsoSize = column();
+  /** Partial checksum: bytes from `offset` to where the sum starts; -1 where it is complete. */
+  readonly csumStart = column();
+  readonly csumOffset = column();
+  readonly kind = column();
+  /** Start of the network header. */
+  readonly l3 = column();
+  /** Start of the transport header. */
+  readonly l4 = column();
+  /** End of the packet: l3 + total length. */
+  readonly end = column();
+  readonly protocol = column();
+  readonly source = column();
+  readonly destination = column();
+  /** Source port << 16 | destination port; 0 without. */
+  readonly ports = column();
+  /** IPv4 fragment word without DF: 0 for a whole packet. */
+  readonly fragment = column();
+  readonly verdict = column();
+  readonly out = column();
+
+  /**
+   * Adds a row and returns its number. The caller has made sure that there is room.
+   * `length` may be too short for anything; parse looks at it.
+   */
+  push(offset: number, length: number, port: number): number {
+    const i = this.count++;
+    this.offset[i] = offset;
+    this.length[i] = length;
+    this.port[i] = port;
+    this.peer[i] = 0;
+    this.vtep[i] = -1;
+    this.gsoType[i] = 0;
+    this.gsoSize[i] = 0;
+    this.csumStart[i] = -1;
+    this.csumOffset[i] = 0;
+    this.kind[i] = KIND_UNKNOWN;
+    this.verdict[i] = PENDING;
+    return i;
+  }
+}

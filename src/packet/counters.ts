@@ -1,0 +1,63 @@
+/**
+ * Counters of one dataplane thread: doubles (exact to 2^53) in shared memory, written by the thread
+ * alone, read by whoever wants to. DropReason numbers follow from COUNT_DROPS on.
+ *
+ *   received = forwarded + answered + Σ dropped      at the end of every breath
+ */
+import { DROP_REASONS } from "./DropReason.js";
+
+/** Frames received; each datagram of a GRO train is one. */
+export const COUNT_RECEIVED = 0;
+/** Frames handed on to a TAP or a VTEP. */
+export const COUNT_FORWARDED = 1;
+/** Frames that the dataplane answered itself (ARP). */
+export const COUNT_ANSWERED = 2;
+/** Bytes of received frames, from the Ethernet header on. */
+export const COUNT_RECEIVED_BYTES = 3;
+/** Bytes of forwarded frames, from the Ethernet header on. */
+export const COUNT_FORWARDED_BYTES = 4;
+/** ICMP errors made. */
+export const COUNT_ICMP_ERRORS = 5;
+/** ICMP errors not made since too many were. */
+export const COUNT_ICMP_LIMITED = 6;
+/** Segments made of GSO frames. */
+export const COUNT_SEGMENTS = 7;
+/** Frames given whole to the tunnel GSO device. */
+export const COUNT_TUNNEL_GSO = 8;
+/** Frames merged into others on the way to a TAP. */
+export const COUNT_MERGED = 9;
+/** Merged frames that were written unmerged since a checksum in them was wrong. */
+export const COUNT_UNMERGED = 10;
+export const COUNT_BREATHS = 11;
+export const COUNT_SLEEPS = 12;
+export const COUNT_SPIN_HITS = 13;
+export const COUNT_WAKES = 14;
+export const COUNT_RX_CALLS = 15;
+export const COUNT_TX_CALLS = 16;
+/** Own replies and errors that could not be sent. */
+export const COUNT_REPLIES_LOST = 17;
+/** Fragments made of packets that were too long. */
+export const COUNT_FRAGMENTS = 18;
+/** First drop counter. */
+export const COUNT_DROPS = 32;
+export const COUNTERS = COUNT_DROPS + DROP_REASONS;
+
+/** Names of the counters that are neither totals of frames nor drops, by index. */
+export const OTHER_COUNTERS: Readonly<Record<string, number>> = {
+  receivedBytes: COUNT_RECEIVED_BYTES,
+  forwardedBytes: COUNT_FORWARDED_BYTES,
+  icmpErrors: COUNT_ICMP_ERRORS,
+  icmpLimited: COUNT_ICMP_LIMITED,
+  segments: COUNT_SEGMENTS,
+  tunnelGso: COUNT_TUNNEL_GSO,
+  merged: COUNT_MERGED,
+  unmerged: COUNT_UNMERGED,
+  breaths: COUNT_BREATHS,
+  sleeps: COUNT_SLEEPS,
+  spinHits: COUNT_SPIN_HITS,
+  wakes: COUNT_WAKES,
+  rxCalls: COUNT_RX_CALLS,
+  txCalls: COUNT_TX_CALLS,
+  repliesLost: COUNT_REPLIES_LOST,
+  fragments: COUNT_FRAGMENTS,
+};

@@ -1,0 +1,68 @@
+/**
+ * Receiving from the VXLAN socket: a descriptor is one datagram, or a train of equal-sized ones that
+ * UDP_GRO put together. Each datagram becomes a row that begins with its VXLAN header.
+ *
+ * A virtual link can also hand over one datagram that holds a whole inner UDP GSO frame; the kernel
+ * then reports the inner segment size as if it were a train's. The inner IP length tells the two
+ * apart: a train's first packet ends within its first segment.
+ */
+import type { Arena } from "../packet/Arena.js";
+import { type Batch, DROPPED } from "../packet/Batch.js";
+import { COUNT_DROPS } from "../packet/counters.js";
+import { DropReason } from "../packet/DropReason.js";
+import {
+  RX_FLAG_TRUNCATED,
+  RX_FLAGS,
+  RX_LENGTH,
+  RX_OFFSET,
+  RX_PEER,
+  RX_PORT,
+  RX_SEGMENT,
+} from "../packet/layout.js";
+import * as ethernet from "../wire/ethernet.js";
+import * as ipv4 from "../wire/ipv4.js";
+import * as virtioNet from "../wire/virtioNet.js";
+import * as vxlan from "../wire/vxlan.js";
+
+/** Most datagrams of a descriptor (the kernel's UDP_GRO_CNT_MAX). */
+export const MAX_TRAIN = 64;
+
+const INNER_IP = vxlan.HEADER + ethernet.HEADER;
+
+/** Adds the datagrams of the receive descriptor with base index `d` to the batch: up to MAX_TRAIN rows. */
+export function receiveVxlan(arena: Arena, d: number, batch: Batch, counters: Float64Array): void {
+  const { rx, view } = arena;
+  const start = rx[d + RX_OFFSET];
+  const bytes = rx[d + RX_LENGTH];
+  const port = rx[d + RX_PORT];
+  const peer = rx[d + RX_PEER];
+  const segment = rx[d + RX_SEGMENT];
+  if ((rx[d + RX_FLAGS] & RX_FLAG_TRUNCATED) !== 0) {
+    const i = batch.push(start, bytes, port);
+    batch.verdict[i] = DROPPED;
+    counters[COUNT_DROPS + DropReason.truncated]++;
+    return;
+  }
+  if (segment <= 0 || segment >= bytes || isUdpGsoFrame(view, start, bytes)) {
+    const i = batch.push(start, bytes, port);
+    batch.peer[i] = peer;
+    if (segment > 0 && segment < bytes) {
+      batch.gsoType[i] = virtioNet.GSO_UDP_L4;
+      batch.gsoSize[i] = segment;
+    }
+    return;
+  }
+  const end = start + bytes;
+  for (let o = start, n = 0; o < end && n < MAX_TRAIN; o += segment, n++) {
+    const i = batch.push(o, end - o < segment ? end - o : segment, port);
+    batch.peer[i] = peer;
+  }
+}
+
+function isUdpGsoFrame(view: DataView, start: number, bytes: number): boolean {
+  return (
+    bytes >= INNER_IP + ipv4.HEADER_MIN &&
+    ethernet.type(view, start + vxlan.HEADER) === ethernet.TYPE_IPV4 &&
+    ipv4.totalLength(view, start + INNER_IP) === bytes - INNER_IP
+  );
+}

@@ -1,0 +1,124 @@
+/**
+ * The table image: everything that the dataplane decides by, in one flat buffer. The control side
+ * builds one, hands it over and never writes it again; the worker reads it until the next.
+ *
+ *   words (int32, machine order)
+ *   ┌────────────────────────────────────────────────────────────┐
+ *   │ header: magic, version, length, start of each section      │
+ *   │ node    this node's own addresses, MACs, numbers           │
+ *   │ pools   count, then (address, mask) pairs                  │
+ *   │ ports   PortTable                                          │
+ *   │ fdb     Fdb                                                │
+ *   │ routes  RouteTable, IPv4 (IPv6 gets a section of its own)  │
+ *   └────────────────────────────────────────────────────────────┘
+ */
+import { buildFdb, Fdb } from "./Fdb.js";
+import { buildPortTable, PortTable } from "./PortTable.js";
+import { buildRouteTable, mask, RouteTable } from "./RouteTable.js";
+import type { TableInput } from "./TableInput.js";
+
+const MAGIC = 0x50775431; // "PwT1"
+const VERSION = 1;
+const HEADER_WORDS = 16;
+const NODE_WORDS = 16;
+
+/** Builds an image. Throws RangeError on input that the formats cannot hold. */
+export function buildTableImage(input: TableInput): SharedArrayBuffer {
+  const n = input.node;
+  const node = Int32Array.of(
+    n.tunnelAddress,
+    n.underlayAddress,
+    n.mac.hi,
+    n.mac.lo,
+    n.vni,
+    n.vxlanPort,
+    n.mtu,
+    n.nodePort,
+    n.tunnelPort,
+    n.gsoPort,
+    n.gsoMac.hi,
+    n.gsoMac.lo,
+  );
+  const pools = Int32Array.from([
+    input.pools.length,
+    ...input.pools.flatMap((p) => [p.address, mask(p.length)]),
+  ]);
+  const nodeSection = new Int32Array(NODE_WORDS);
+  nodeSection.set(node);
+  const sections = [
+    nodeSection,
+    pools,
+    buildPortTable(input.ports),
+    buildFdb(input.vteps),
+    buildRouteTable(input.routes),
+  ];
+  const words = HEADER_WORDS + sections.reduce((sum, s) => sum + s.length, 0);
+  const image = new Int32Array(new SharedArrayBuffer(words * 4));
+  image[0] = MAGIC;
+  image[1] = VERSION;
+  image[2] = words;
+  let at = HEADER_WORDS;
+  sections.forEach((section, i) => {
+    image[3 + i] = at;
+    image.set(section, at);
+    at += section.length;
+  });
+  return image.buffer as SharedArrayBuffer;
+}
+
+/** Reader of an image. Made once per swap; its fields are plain numbers for the stages to hoist. */
+export class Tables {
+  readonly tunnelAddress: number;
+  readonly underlayAddress: number;
+  readonly macHi: number;
+  readonly macLo: number;
+  readonly vni: number;
+  readonly vxlanPort: number;
+  readonly mtu: number;
+  readonly nodePort: number;
+  readonly tunnelPort: number;
+  readonly gsoPort: number;
+  readonly gsoMacHi: number;
+  readonly gsoMacLo: number;
+  readonly ports: PortTable;
+  readonly fdb: Fdb;
+  readonly routes: RouteTable;
+  readonly #image: Int32Array;
+  readonly #pools: number;
+
+  /** Throws RangeError where the buffer is no image of this version. */
+  constructor(buffer: ArrayBufferLike) {
+    const image = new Int32Array(buffer);
+    if (image[0] !== MAGIC || image[1] !== VERSION || image[2] !== image.length) {
+      throw new RangeError(`not a table image of version ${VERSION}`);
+    }
+    this.#image = image;
+    const node = image[3];
+    this.tunnelAddress = image[node];
+    this.underlayAddress = image[node + 1];
+    this.macHi = image[node + 2];
+    this.macLo = image[node + 3];
+    this.vni = image[node + 4];
+    this.vxlanPort = image[node + 5];
+    this.mtu = image[node + 6];
+    this.nodePort = image[node + 7];
+    this.tunnelPort = image[node + 8];
+    this.gsoPort = image[node + 9];
+    this.gsoMacHi = image[node + 10];
+    this.gsoMacLo = image[node + 11];
+    this.#pools = image[4];
+    this.ports = new PortTable(image, image[5]);
+    this.fdb = new Fdb(image, image[6]);
+    this.routes = new RouteTable(image, image[7]);
+  }
+
+  /** Whether an address lies in a pod pool. */
+  inPool(address: number): boolean {
+    const image = this.#image;
+    const at = this.#pools;
+    for (let i = at + 1, end = at + 1 + 2 * image[at]; i < end; i += 2) {
+      if ((address & image[i + 1]) === image[i]) return true;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,13 @@
+/**
+ * UDP headers (RFC 768).
+ *
+ *    0    2    4      6        8
+ *   ┌────┬────┬──────┬────────┬────────
+ *   │ sp │ dp │length│checksum│ payload
+ *   └────┴────┴──────┴────────┴────────
+ */
+export const HEADER = 8;
+export const SOURCE_PORT = 0;
+export const DESTINATION_PORT = 2;
+export const LENGTH = 4;
+export const CHECKSUM = 6;

@@ -1,0 +1,177 @@
+/**
+ * One dataplane thread's loop body: poll, receive, run the stages, send; and what a frame must not
+ * do to it. Owns the accounts; knows neither thread nor command.
+ *
+ *   breathe: execute the plan of the breath before ─▶ wait ─▶ receive     (one native call)
+ *            rows ─▶ stages ─▶ plan, in batches of BATCH_CAPACITY
+ */
+import type { NativeIo } from "../binding/types.js";
+import { Dataplane, type TxSink } from "../dataplane/Dataplane.js";
+import { runPipeline } from "../dataplane/pipeline.js";
+import type { Arena } from "../packet/Arena.js";
+import { BATCH_CAPACITY } from "../packet/Batch.js";
+import {
+  COUNT_ANSWERED,
+  COUNT_BREATHS,
+  COUNT_DROPS,
+  COUNT_FORWARDED,
+  COUNT_RECEIVED,
+  COUNT_REPLIES_LOST,
+  COUNT_RX_CALLS,
+  COUNT_SLEEPS,
+  COUNT_SPIN_HITS,
+  COUNT_TX_CALLS,
+  COUNT_UNMERGED,
+  COUNT_WAKES,
+} from "../packet/counters.js";
+import { DROP_REASONS, DropReason } from "../packet/DropReason.js";
+import {
+  MSG_ERRNO,
+  MSG_FRAMES,
+  MSG_STRIDE,
+  RX_FLAG_ERROR,
+  RX_FLAGS,
+  RX_LENGTH,
+  RX_PORT,
+  RX_STRIDE,
+  STATUS_FAILED,
+  STATUS_NOW_US,
+  STATUS_RX_CALLS,
+  STATUS_SLEEPS,
+  STATUS_SPIN_HITS,
+  STATUS_TX_CALLS,
+  STATUS_UNMERGED,
+  STATUS_WAKES,
+} from "../packet/layout.js";
+import { receiveTap } from "../port/TapPort.js";
+import { MAX_TRAIN, receiveVxlan } from "../port/VxlanPort.js";
+import type { Tables } from "../tables/TableImage.js";
+
+const EIO = 5;
+const EAGAIN = 11;
+const ENODEV = 19;
+const EBADFD = 77;
+const ENOBUFS = 105;
+
+/** Reports of a breath, made outside the packet path. */
+export interface BreathReports {
+  portFailed(port: number, errno: number): void;
+  fault(error: unknown): void;
+}
+
+export class Breather implements TxSink {
+  readonly dataplane: Dataplane;
+
+  constructor(
+    readonly arena: Arena,
+    readonly io: NativeIo,
+    readonly counters: Float64Array,
+    tables: Tables,
+    readonly reports: BreathReports,
+  ) {
+    this.dataplane = new Dataplane(arena, counters, tables, this);
+  }
+
+  /** Sends what is planned, then waits up to `timeoutMs` and handles what arrives. True if anything did. */
+  breathe(timeoutMs: number, spinUs: number): boolean {
+    const { dataplane, io, arena } = this;
+    const received = io.breathe(dataplane.plan.messages, timeoutMs, spinUs);
+    this.#settle();
+    dataplane.nowUs = arena.status[STATUS_NOW_US];
+    if (received > 0) this.#handle(received);
+    this.#publishStatus();
+    return received > 0;
+  }
+
+  /** TxSink: sends what is planned at once. */
+  execute(): void {
+    this.io.execute(this.dataplane.plan.messages);
+    this.#settle();
+  }
+
+  #handle(received: number): void {
+    const { dataplane, arena, counters } = this;
+    const { batch } = dataplane;
+    const { rx } = arena;
+    const { tunnelPort } = dataplane.tables;
+    for (let n = 0; n < received; n++) {
+      const d = n * RX_STRIDE;
+      const port = rx[d + RX_PORT];
+      if ((rx[d + RX_FLAGS] & RX_FLAG_ERROR) !== 0) {
+        this.reports.portFailed(port, rx[d + RX_LENGTH]);
+      } else if (port === tunnelPort) {
+        receiveVxlan(arena, d, batch, counters);
+      } else {
+        receiveTap(arena, d, batch);
+      }
+      if (batch.count > BATCH_CAPACITY - MAX_TRAIN) this.#run();
+    }
+    if (batch.count > 0) this.#run();
+    dataplane.closeOpen();
+  }
+
+  #run(): void {
+    try {
+      runPipeline(this.dataplane);
+    } catch (error) {
+      this.#abandon(error);
+    }
+  }
+
+  /**
+   * The dataplane threw, which it should never do. What it had in hand, planned frames included, is
+   * given up as dropped, since nobody knows how far it had come; the next batch starts clean.
+   */
+  #abandon(error: unknown): void {
+    const { dataplane, counters } = this;
+    const { plan } = dataplane;
+    for (let n = 0; n < plan.messages; n++) {
+      counters[COUNT_FORWARDED] -= plan.msg[n * MSG_STRIDE + MSG_FRAMES];
+    }
+    dataplane.abandon();
+    let accounted = counters[COUNT_FORWARDED] + counters[COUNT_ANSWERED];
+    for (let reason = 0; reason < DROP_REASONS; reason++) accounted += counters[COUNT_DROPS + reason];
+    counters[COUNT_DROPS + DropReason.internalError] += counters[COUNT_RECEIVED] - accounted;
+    this.reports.fault(error);
+  }
+
+  /** Accounts for messages that failed, and empties the plan. */
+  #settle(): void {
+    const { arena, dataplane } = this;
+    if (arena.status[STATUS_FAILED] !== 0) this.#accountFailures(dataplane.plan.messages);
+    dataplane.plan.reset();
+  }
+
+  #accountFailures(messages: number): void {
+    const { counters } = this;
+    const { msg } = this.arena;
+    for (let n = 0; n < messages; n++) {
+      const m = n * MSG_STRIDE;
+      const errno = msg[m + MSG_ERRNO];
+      if (errno === 0) continue;
+      const frames = msg[m + MSG_FRAMES];
+      if (frames === 0) counters[COUNT_REPLIES_LOST]++;
+      counters[COUNT_FORWARDED] -= frames;
+      counters[COUNT_DROPS + reasonOf(errno)] += frames;
+    }
+    this.arena.status[STATUS_FAILED] = 0;
+  }
+
+  #publishStatus(): void {
+    const { counters } = this;
+    const { status } = this.arena;
+    counters[COUNT_BREATHS]++;
+    counters[COUNT_UNMERGED] = status[STATUS_UNMERGED];
+    counters[COUNT_SLEEPS] = status[STATUS_SLEEPS];
+    counters[COUNT_SPIN_HITS] = status[STATUS_SPIN_HITS];
+    counters[COUNT_WAKES] = status[STATUS_WAKES];
+    counters[COUNT_RX_CALLS] = status[STATUS_RX_CALLS];
+    counters[COUNT_TX_CALLS] = status[STATUS_TX_CALLS];
+  }
+}
+
+function reasonOf(errno: number): DropReason {
+  if (errno === EAGAIN || errno === ENOBUFS) return DropReason.txBusy;
+  if (errno === EIO || errno === ENODEV || errno === EBADFD) return DropReason.portDown;
+  return DropReason.txFailed;
+}

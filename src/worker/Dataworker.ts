@@ -1,0 +1,158 @@
+/**
+ * The control side's end of the dataplane threads: starts them, sends commands, adds up counters.
+ * Several threads take every command alike; they differ in what they receive on.
+ */
+import { MessageChannel, Worker } from "node:worker_threads";
+import { native } from "../binding/index.js";
+import {
+  COUNT_ANSWERED,
+  COUNT_DROPS,
+  COUNT_FORWARDED,
+  COUNT_RECEIVED,
+  COUNTERS,
+  OTHER_COUNTERS,
+} from "../packet/counters.js";
+import { DROP_REASON_NAMES } from "../packet/DropReason.js";
+import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "./control.js";
+import {
+  type Answer,
+  CONTROL_SENT,
+  CONTROL_WORDS,
+  type Command,
+  type Direction,
+  type ThreadData,
+} from "./protocol.js";
+
+/** Command without its number. */
+type Order = Command extends infer C ? (C extends { id: number } ? Omit<C, "id"> : never) : never;
+
+/** One thread. */
+class DataplaneThread {
+  readonly counters = new SharedArrayBuffer(COUNTERS * 8);
+  readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
+  readonly #wakeFd = native.openEvent();
+  readonly #channel = new MessageChannel();
+  readonly #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
+  readonly #worker: Worker;
+  #lastId = 0;
+  #stopping = false;
+
+  constructor(direction: Direction, spinUs: number, onEvent: (event: WorkerEvent) => void) {
+    const workerData: ThreadData = {
+      direction,
+      spinUs,
+      wakeFd: this.#wakeFd,
+      control: this.#control.buffer as SharedArrayBuffer,
+      counters: this.counters,
+      commands: this.#channel.port2,
+    };
+    this.#worker = new Worker(new URL("./thread.js", import.meta.url), {
+      name: `dataplane ${direction}`,
+      workerData,
+      transferList: [this.#channel.port2],
+      // The steady state makes no garbage; a small young generation keeps the process small.
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 64 },
+    });
+    this.#channel.port1.on("message", (answer: Answer) => {
+      if ("report" in answer) onEvent(answer.report);
+      else this.#settle(answer.id, answer.error);
+    });
+    this.#worker.on("error", (error) => this.#ended(onEvent, error.message));
+    this.#worker.on("exit", (code) => this.#ended(onEvent, `thread exited with code ${code}`));
+  }
+
+  /** Resolves when the thread has carried it out, rejects with what it threw. */
+  order(order: Order): Promise<void> {
+    const id = ++this.#lastId;
+    return new Promise((resolve, reject) => {
+      if (this.#stopping) {
+        reject(new Error("the dataplane thread has ended"));
+        return;
+      }
+      this.#waiting.set(id, { resolve, reject });
+      this.#channel.port1.postMessage({ ...order, id });
+      Atomics.add(this.#control, CONTROL_SENT, 1);
+      native.signalEvent(this.#wakeFd);
+    });
+  }
+
+  /** Ends the thread and waits until it is gone. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    const gone = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
+    const stopped = this.order({ do: "stop" });
+    this.#stopping = true;
+    await stopped;
+    await gone;
+    this.#channel.port1.close();
+    native.close(this.#wakeFd);
+  }
+
+  #settle(id: number, error: string | null): void {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (error === null) waiting?.resolve();
+    else waiting?.reject(new Error(error));
+  }
+
+  #ended(onEvent: (event: WorkerEvent) => void, message: string): void {
+    const expected = this.#stopping;
+    this.#stopping = true;
+    for (const { reject } of this.#waiting.values()) reject(new Error(message));
+    this.#waiting.clear();
+    if (!expected) onEvent({ type: "exit", message });
+  }
+}
+
+class Dataworker implements WorkerControl {
+  constructor(readonly threads: DataplaneThread[]) {}
+
+  async attachPort(port: number, kind: number, fd: number): Promise<void> {
+    await this.#all({ do: "attach", port, kind, fd });
+  }
+
+  async detachPort(port: number): Promise<void> {
+    await this.#all({ do: "detach", port });
+  }
+
+  async publish(image: SharedArrayBuffer): Promise<void> {
+    await this.#all({ do: "publish", image });
+  }
+
+  counters(): CounterSnapshot {
+    const sum = new Float64Array(COUNTERS);
+    for (const thread of this.threads) {
+      const own = new Float64Array(thread.counters);
+      for (let i = 0; i < COUNTERS; i++) sum[i] += own[i];
+    }
+    const dropped: Record<string, number> = {};
+    DROP_REASON_NAMES.forEach((name, reason) => {
+      if (sum[COUNT_DROPS + reason] !== 0) dropped[name] = sum[COUNT_DROPS + reason];
+    });
+    return {
+      received: sum[COUNT_RECEIVED],
+      forwarded: sum[COUNT_FORWARDED],
+      answered: sum[COUNT_ANSWERED],
+      dropped,
+      other: Object.fromEntries(Object.entries(OTHER_COUNTERS).map(([name, i]) => [name, sum[i]])),
+    };
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.threads.map((thread) => thread.stop()));
+  }
+
+  async #all(order: Order): Promise<void> {
+    await Promise.all(this.threads.map((thread) => thread.order(order)));
+  }
+}
+
+/** Starts the dataplane: one thread, or one for each direction. Rejects where a thread does not start. */
+export async function startWorker(options: WorkerOptions): Promise<WorkerControl> {
+  const directions: Direction[] = options.threads === 2 ? ["fromTaps", "fromTunnel"] : ["both"];
+  const threads = directions.map((d) => new DataplaneThread(d, options.spinUs, options.onEvent));
+  const worker = new Dataworker(threads);
+  // A command that changes nothing: once it is answered, the threads breathe.
+  await worker.detachPort(0);
+  return worker;
+}

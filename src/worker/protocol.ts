@@ -1,0 +1,32 @@
+/** Messages between the control side and a dataplane thread. Types only. */
+import type { MessagePort } from "node:worker_threads";
+import type { WorkerEvent } from "./control.js";
+
+/** What a thread receives on: everything, or one direction only. */
+export type Direction = "both" | "fromTaps" | "fromTunnel";
+
+/** Index into the control words: commands sent so far. The thread compares it once a breath. */
+export const CONTROL_SENT = 0;
+export const CONTROL_WORDS = 1;
+
+export interface ThreadData {
+  direction: Direction;
+  spinUs: number;
+  wakeFd: number;
+  /** CONTROL_WORDS int32. */
+  control: SharedArrayBuffer;
+  /** COUNTERS doubles. */
+  counters: SharedArrayBuffer;
+  commands: MessagePort;
+}
+
+export type Command =
+  | { id: number; do: "attach"; port: number; kind: number; fd: number }
+  | { id: number; do: "detach"; port: number }
+  | { id: number; do: "publish"; image: SharedArrayBuffer }
+  | { id: number; do: "stop" };
+
+/** Answers to commands, and reports. */
+export type Answer =
+  | { id: number; error: string | null }
+  | { report: Extract<WorkerEvent, { type: "portFailed" | "fault" }> };

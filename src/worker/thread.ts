@@ -1,0 +1,91 @@
+/**
+ * Entry of a dataplane thread: breathes until told to stop. Between two breaths it compares one word
+ * of memory; only when that has changed does it look for commands. The thread's event loop never
+ * runs, so commands are received synchronously.
+ */
+import { receiveMessageOnPort, workerData } from "node:worker_threads";
+import { native } from "../binding/index.js";
+import { Arena } from "../packet/Arena.js";
+import { ARENA, MAX_PEERS, PORT_UDP } from "../packet/layout.js";
+import { buildTableImage, Tables } from "../tables/TableImage.js";
+import { Breather } from "./Breather.js";
+import { EMPTY_TABLES } from "./emptyTables.js";
+import { type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
+
+/** Longest sleep; a wake-up by the event descriptor ends it early. */
+const SLEEP_MS = 1000;
+
+const data = workerData as ThreadData;
+const control = new Int32Array(data.control);
+const arena = new Arena(native.createArena(ARENA.bytes));
+const io = native.createIo(arena.buffer, data.wakeFd);
+const breather = new Breather(
+  arena,
+  io,
+  new Float64Array(data.counters),
+  new Tables(buildTableImage(EMPTY_TABLES)),
+  {
+    portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
+    fault: (error) => {
+      const { message, stack } = error instanceof Error ? error : new Error(String(error));
+      answer({ report: { type: "fault", message, stack: stack ?? "" } });
+    },
+  },
+);
+
+function answer(message: Answer): void {
+  data.commands.postMessage(message);
+}
+
+/** Whether this thread receives on ports of a kind. It may send on all. */
+function receivesOn(kind: number): boolean {
+  if (data.direction === "both") return true;
+  return (kind === PORT_UDP) === (data.direction === "fromTunnel");
+}
+
+function publish(image: SharedArrayBuffer): void {
+  const tables = new Tables(image);
+  const { fdb } = tables;
+  if (fdb.size > MAX_PEERS) throw new RangeError(`more than ${MAX_PEERS} VTEPs`);
+  for (let i = 0; i < fdb.size; i++) {
+    if (fdb.used(i)) io.setPeer(i, fdb.address(i), fdb.udpPort(i));
+  }
+  breather.dataplane.tables = tables;
+}
+
+/** Carries out one command. False: stop. */
+function carryOut(command: Command): boolean {
+  let error: string | null = null;
+  try {
+    if (command.do === "attach") {
+      io.addPort(command.port, command.kind, command.fd, receivesOn(command.kind));
+    } else if (command.do === "detach") io.removePort(command.port);
+    else if (command.do === "publish") publish(command.image);
+  } catch (e) {
+    error = e instanceof Error ? e.message : String(e);
+  }
+  // Answered last: what the command asked for has happened.
+  answer({ id: command.id, error });
+  return command.do !== "stop";
+}
+
+function run(): void {
+  let seen = 0;
+  for (;;) {
+    breather.breathe(SLEEP_MS, data.spinUs);
+    if (control[CONTROL_SENT] === seen) continue;
+    seen = Atomics.load(control, CONTROL_SENT);
+    // What is planned was planned for the ports and tables of before.
+    breather.execute();
+    for (let m = receiveMessageOnPort(data.commands); m; m = receiveMessageOnPort(data.commands)) {
+      if (!carryOut(m.message as Command)) return;
+    }
+  }
+}
+
+try {
+  run();
+} finally {
+  io.close();
+  data.commands.close();
+}
