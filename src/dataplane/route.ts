@@ -32,18 +32,25 @@ export function route(dp: Dataplane): void {
   const { verdict, kind, destination, vtep, port, l3, length, gsoType, out } = batch;
   const { nodePort, routes } = tables;
   const limit = tables.mtu + ethernet.HEADER;
+  // Runs of one flow: what held for the row before often holds.
+  let lastDestination = tables.tunnelAddress;
+  let lastRoute = routes.lookup(lastDestination);
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
     const dst = destination[i];
-    if (ipv4.isMulticast(dst)) {
-      dp.drop(i, DropReason.multicast);
-      continue;
+    if (dst !== lastDestination) {
+      if (ipv4.isMulticast(dst)) {
+        dp.drop(i, DropReason.multicast);
+        continue;
+      }
+      if (ipv4.isLoopback(dst) || ipv4.isThisNetwork(dst) || ipv4.isReserved(dst)) {
+        dp.drop(i, DropReason.martian);
+        continue;
+      }
+      lastDestination = dst;
+      lastRoute = routes.lookup(dst);
     }
-    if (ipv4.isLoopback(dst) || ipv4.isThisNetwork(dst) || ipv4.isReserved(dst)) {
-      dp.drop(i, DropReason.martian);
-      continue;
-    }
-    const found = routes.lookup(dst);
+    const found = lastRoute;
     if (found === NO_ROUTE) {
       sendIcmpError(dp, i, icmp.UNREACHABLE, icmp.NETWORK_UNREACHABLE, 0);
       dp.drop(i, DropReason.noRoute);
