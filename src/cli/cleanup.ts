@@ -1,0 +1,44 @@
+/** `podwire cleanup`: removes what agents left on this node. */
+import { Command } from "commander";
+
+interface Options {
+  config?: string;
+  stateDir?: string;
+  force?: true;
+}
+
+/** The subcommand. */
+export function cleanupCommand(): Command {
+  return new Command("cleanup")
+    .description(
+      "Remove every device (with its addresses, routes and neighbours) that agents on a state directory\n" +
+        "made, in this node's namespace and in the pods'. May be repeated.",
+    )
+    .option("-c, --config <file>", "config file that names the state directory")
+    .option("-d, --state-dir <dir>", "the state directory (default: /run/podwire)")
+    .option("-f, --force", "even while an agent runs there (which will make its devices again)")
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  const { stateDirectory } = await import("./stateDirectory.js");
+  const { cleanup } = await import("../agent/cleanup.js");
+  const { NetlinkHost } = await import("../host/NetlinkHost.js");
+  const { native } = await import("../binding/index.js");
+  const { LockedError } = await import("../agent/StateDir.js");
+  try {
+    const directory = await stateDirectory(options);
+    const report = await cleanup(directory, new NetlinkHost(native), options.force === true);
+    for (const device of report.removed) process.stdout.write(`removed ${device}\n`);
+    for (const device of report.gone) process.stdout.write(`${device} was gone already\n`);
+    for (const { device, message } of report.failed)
+      process.stderr.write(`could not remove ${device}: ${message}\n`);
+    if (report.removed.length + report.gone.length + report.failed.length === 0)
+      process.stdout.write(`nothing is recorded in ${directory}\n`);
+    if (report.failed.length > 0) process.exitCode = 1;
+  } catch (error) {
+    const remedy = error instanceof LockedError ? ". Stop it first, or use --force." : "";
+    process.stderr.write(`${(error as Error).message}${remedy}\n`);
+    process.exitCode = 1;
+  }
+}

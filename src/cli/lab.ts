@@ -1,0 +1,379 @@
+/**
+ * Owns the command line of the lab: options, what is printed where, exit codes, Ctrl-C. What the
+ * commands do is in src/lab.
+ *
+ * Progress goes to standard output, or with --json to standard error, so that standard output holds
+ * one JSON value only.
+ */
+import { existsSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Command } from "commander";
+import { LabError } from "../lab/errors.js";
+import { deadAgents, down, examine, type LabReport, report, type Say, up } from "../lab/lifecycle.js";
+import { BIN_DIRECTORY, findPlace, inNamespace, LAB_DIRECTORY, nodePaths, type Place } from "../lab/plan.js";
+import { runAttached } from "../lab/processes.js";
+import { failures, matrix, podTable, table, total } from "../lab/render.js";
+import { completePath, ensurePrograms, ensureTun, REQUIREMENTS } from "../lab/requirements.js";
+import { findHolder, isInside, manageInside, onStopFromOutside, runInside } from "../lab/rootless.js";
+import { type WalkResult, walk } from "../lab/walk.js";
+import { NODES, PODS } from "../lab/walkthrough.js";
+
+interface RunOptions {
+  install: boolean;
+  json?: boolean;
+  once?: boolean;
+  keep?: boolean;
+}
+
+const SHOWN_FAILURES = 6;
+
+function isRoot(): boolean {
+  return process.getuid?.() === 0;
+}
+
+function progress(json: boolean | undefined): Say {
+  return json ? (line) => console.error(line) : (line) => console.log(line);
+}
+
+/** Turns Ctrl-C and its like into an abort; further ones change nothing, as clearing up goes on. */
+function abortOnSignals(): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController();
+  const stop = () => controller.abort();
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  for (const name of names) process.on(name, stop);
+  onStopFromOutside(stop);
+  return {
+    signal: controller.signal,
+    release: () => {
+      for (const name of names) process.off(name, stop);
+    },
+  };
+}
+
+/** The results of a walk, for programs. */
+function walkJson(results: readonly WalkResult[], seconds: number, readySeconds: number | null) {
+  const byName = new Map(results.map((result) => [`${result.from.name} ${result.to.name}`, result.ok]));
+  return {
+    ok: results.every((result) => result.ok),
+    passed: results.filter((result) => result.ok).length,
+    total: results.length,
+    readySeconds,
+    walkSeconds: seconds,
+    pods: PODS.map(({ name, address, node, application, l4Port }) => ({
+      name,
+      ip: address,
+      node,
+      application,
+      port: l4Port,
+    })),
+    matrix: PODS.map((from) => PODS.map((to) => byName.get(`${from.name} ${to.name}`) === true)),
+    failures: results
+      .filter((result) => !result.ok)
+      .map(({ from, to, reason }) => ({ from: from.name, to: to.name, reason })),
+  };
+}
+
+/** Drops that the agents counted, a line for each node that has any. */
+function dropLines(nodes: LabReport["nodes"]): string[] {
+  return nodes.flatMap(({ node, health }) => {
+    const drops = Object.entries(health?.dropped ?? {}).filter(([, count]) => count > 0);
+    if (drops.length === 0) return health === null ? [`  ${node.name}: the agent does not answer`] : [];
+    return [`  ${node.name}: ${drops.map(([reason, count]) => `${reason} ${count}`).join(", ")}`];
+  });
+}
+
+/** Walks, prints, and returns the exit code. */
+async function walkAndPrint(
+  json: boolean | undefined,
+  signal: AbortSignal,
+  readySeconds: number | null,
+): Promise<number> {
+  const say = progress(json);
+  say(`\n${podTable(PODS)}\n`);
+  say("Every pod asks every pod: curl for nginx and apache, redis-cli for redis.\n");
+  const begin = performance.now();
+  const results = await walk(PODS, signal);
+  const seconds = (performance.now() - begin) / 1000;
+  const stream = json ? process.stderr : process.stdout;
+  say(matrix(PODS, results, stream.isTTY === true && !process.env.NO_COLOR));
+  say(`\n${total(results, seconds)}`);
+  const lines = failures(results, SHOWN_FAILURES);
+  if (lines.length > 0) {
+    say(`\n${lines.join("\n")}`);
+    const drops = dropLines((await report()).nodes);
+    if (drops.length > 0) say(`Dropped by the agents:\n${drops.join("\n")}`);
+  }
+  if (json) console.log(JSON.stringify(walkJson(results, seconds, readySeconds)));
+  return lines.length === 0 ? 0 : 1;
+}
+
+/** Stays until told to stop, or until somebody else takes the lab down; reports agents that end. */
+async function stay(signal: AbortSignal, say: Say): Promise<void> {
+  const reported = new Set<string>();
+  while (!signal.aborted && examine() === "running") {
+    for (const node of deadAgents()) {
+      if (reported.has(node)) continue;
+      reported.add(node);
+      say(`The agent of ${node} has ended; its log is ${nodePaths(node).log}`);
+    }
+    await sleep(500, undefined, { signal }).catch(() => {});
+  }
+}
+
+function hints(say: Say): void {
+  say("\nThe lab is up. In another terminal:");
+  say("  podwire lab status");
+  say("  podwire lab shell k8s-worker01");
+  say(`  podwire lab exec ${PODS[0]!.name} -- curl -s ${PODS[5]!.address}:${PODS[5]!.l4Port}`);
+}
+
+async function runUp(options: RunOptions, owned: boolean, signal: AbortSignal): Promise<number> {
+  const say = progress(options.json);
+  say(`podwire lab: ${NODES.length} nodes, ${PODS.length} pods, a pc`);
+  const seconds = await up({ install: options.install, owned, rootless: isInside(), signal, say });
+  say(`Ready in ${seconds.toFixed(1)} s.`);
+  return seconds;
+}
+
+async function runCommand(options: RunOptions): Promise<number> {
+  const { signal, release } = abortOnSignals();
+  const say = progress(options.json);
+  const seconds = await runUp(options, options.keep !== true, signal);
+  let code = 1;
+  try {
+    code = await walkAndPrint(options.json, signal, seconds);
+    if (options.keep) {
+      hints(say);
+      return code;
+    }
+    if (!options.once) {
+      hints(say);
+      say("\nCtrl-C ends it.");
+      await stay(signal, say);
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    code = 130;
+  } finally {
+    if (!options.keep || signal.aborted) {
+      await down(say);
+      say("The lab is down.");
+    }
+    release();
+  }
+  return code;
+}
+
+function requireRunning(): void {
+  if (examine() !== "running")
+    throw new LabError('the lab is not up; "podwire lab up" starts it', "LAB_DOWN");
+}
+
+function placeOf(name: string): Place {
+  const place = findPlace(name);
+  if ("problem" in place) throw new LabError(place.problem, "LAB_NO_SUCH_PLACE");
+  return place;
+}
+
+function printReport(lab: LabReport): void {
+  const state = {
+    down: "down",
+    running: `up since ${lab.startedAt}`,
+    crashed: "left behind by a crashed run",
+  };
+  console.log(`The lab is ${state[lab.verdict]}.`);
+  if (lab.verdict === "crashed") console.log('"podwire lab up" and "podwire lab down" clear it.');
+  if (lab.verdict !== "running") return;
+  const agentState = (alive: boolean, ready: boolean | undefined) =>
+    !alive ? "ended" : ready === undefined ? "no answer" : ready ? "ready" : "not ready";
+  const nodes = lab.nodes.map(({ node, alive, health }) => [
+    node.name,
+    node.address,
+    node.block,
+    agentState(alive, health?.ready),
+  ]);
+  const pods = lab.pods.map(({ pod, alive }) => [
+    pod.name,
+    pod.address,
+    pod.node,
+    `${pod.application} ${alive ? "runs" : "ended"}`,
+  ]);
+  console.log(`\n${table(["NODE", "ADDRESS", "BLOCK", "AGENT"], nodes)}`);
+  console.log(`\n${table(["NAME", "IP", "NODE", "PROGRAM"], pods)}`);
+}
+
+function isHealthy(lab: LabReport): boolean {
+  return (
+    lab.verdict === "running" &&
+    lab.nodes.every(({ health }) => health?.ready === true) &&
+    lab.pods.every(({ alive }) => alive)
+  );
+}
+
+async function statusCommand(options: { json?: boolean }): Promise<number> {
+  const lab = await report();
+  if (options.json) {
+    console.log(
+      JSON.stringify({
+        state: lab.verdict,
+        startedAt: lab.startedAt,
+        nodes: lab.nodes.map(({ node, alive, health }) => ({
+          ...node,
+          agentAlive: alive,
+          ready: health?.ready === true,
+        })),
+        pods: lab.pods.map(({ pod, alive }) => ({ ...pod, programAlive: alive })),
+      }),
+    );
+  } else {
+    printReport(lab);
+  }
+  return isHealthy(lab) ? 0 : 1;
+}
+
+function environmentOf(place: Place): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${BIN_DIRECTORY}:${process.env.PATH}`, PODWIRE_LAB_PLACE: place.name };
+}
+
+async function shellCommand(where: string): Promise<number> {
+  requireRunning();
+  const place = placeOf(where);
+  const shell = existsSync("/bin/bash") ? ["/bin/bash", "--norc"] : ["/bin/sh"];
+  const env = { ...environmentOf(place), PS1: `${place.name}# ` };
+  return runAttached(inNamespace(place.namespace, shell), env);
+}
+
+async function execCommand(where: string, command: string[]): Promise<number> {
+  requireRunning();
+  const place = placeOf(where);
+  return runAttached(inNamespace(place.namespace, command), environmentOf(place));
+}
+
+async function downCommand(): Promise<number> {
+  const { namespaces, processes } = await down((line) => console.log(line));
+  console.log(
+    namespaces + processes === 0
+      ? "The lab is down."
+      : `The lab is down: ${processes} processes ended, ${namespaces} namespaces removed.`,
+  );
+  return 0;
+}
+
+/** How a command reaches the namespaces of a lab without root. */
+type Entry = "start" | "manage" | "visit";
+
+/** What a user without root and without a lab of their own gets to hear. */
+function withoutLab(entry: Entry, args: readonly string[]): number {
+  if (args.includes("--json")) console.log(JSON.stringify({ state: "down" }));
+  else console.log("The lab is down.");
+  if (existsSync(LAB_DIRECTORY)) console.error("Root has a lab on this machine; sudo reaches it.");
+  return entry === "manage" ? 0 : 1;
+}
+
+/** Does `work` here if we are root or inside already, else runs the same command inside. */
+async function dispatch(entry: Entry, args: readonly string[], work: () => Promise<number>): Promise<number> {
+  if (isRoot() || isInside()) return work();
+  if (entry === "start") {
+    // Said here, where the user's own rights are seen.
+    await ensureTun();
+    await ensurePrograms(false, () => {});
+    return manageInside(args, true);
+  }
+  const holder = findHolder();
+  if (holder === null) return withoutLab(entry, args);
+  return entry === "manage" ? manageInside(args, false) : runInside(holder, args);
+}
+
+function labArguments(): string[] {
+  return process.argv.slice(process.argv.indexOf("lab") + 1);
+}
+
+/** Wraps a command: what goes wrong becomes a message and an exit code. */
+function action<A extends unknown[]>(entry: Entry, work: (...args: A) => Promise<number>) {
+  return async (...args: A): Promise<void> => {
+    process.umask(0o022);
+    process.env.PATH = completePath(process.env.PATH);
+    // A closed pipe must not keep us from clearing up.
+    for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+    try {
+      process.exitCode = await dispatch(entry, labArguments(), () => work(...args));
+    } catch (error) {
+      if (!(error instanceof LabError)) throw error;
+      if (error.code === "LAB_INTERRUPTED") {
+        console.error("Interrupted; the lab is down.");
+        process.exitCode = 130;
+      } else {
+        console.error(`podwire lab: ${error.message}`);
+        process.exitCode = 1;
+      }
+    }
+  };
+}
+
+/** `podwire lab …`. */
+export function labCommand(): Command {
+  const lab = new Command("lab")
+    .description("the walkthrough's cluster on this machine, in network namespaces")
+    .enablePositionalOptions();
+  const noInstall = `refuse instead of installing missing programs (${REQUIREMENTS.map(({ program }) => program).join(", ")})`;
+
+  lab
+    .command("run")
+    .description("up, walk, and stay until Ctrl-C")
+    .option("--once", "end after the walk")
+    .option("--keep", "return after the walk and leave the lab up")
+    .option("--json", "print the walk's result as JSON")
+    .option("--no-install", noInstall)
+    .action(action("start", (options: RunOptions) => runCommand(options)));
+
+  lab
+    .command("up")
+    .description("bring the lab up and return")
+    .option("--no-install", noInstall)
+    .action(
+      action("start", async (options: RunOptions) => {
+        const { signal, release } = abortOnSignals();
+        await runUp(options, false, signal);
+        release();
+        return 0;
+      }),
+    );
+
+  lab
+    .command("walk")
+    .description("every pod asks every pod; exit code 1 if one gets no answer")
+    .option("--json", "print the result as JSON")
+    .action(
+      action("visit", (options: { json?: boolean }) => {
+        requireRunning();
+        return walkAndPrint(options.json, new AbortController().signal, null);
+      }),
+    );
+
+  lab
+    .command("status")
+    .description("nodes, agents and pods; exit code 0 if all are well")
+    .option("--json", "print it as JSON")
+    .action(action("visit", (options: { json?: boolean }) => statusCommand(options)));
+
+  lab
+    .command("shell")
+    .description("a shell on a node, the pc, or in a pod")
+    .argument("<where>", "node, pc, lan, or pod: name, unambiguous beginning, or label such as n0")
+    .action(action("visit", (where: string) => shellCommand(where)));
+
+  lab
+    .command("exec")
+    .description("run a command on a node, the pc, or in a pod; its exit code is ours")
+    .argument("<where>", "as for shell")
+    .argument("<command...>", "the command, after --")
+    .passThroughOptions()
+    .action(action("visit", (where: string, command: string[]) => execCommand(where, command)));
+
+  lab
+    .command("down")
+    .description("end the lab and remove every trace of it")
+    .action(action("manage", () => downCommand()));
+
+  return lab;
+}

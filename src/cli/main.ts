@@ -1,0 +1,65 @@
+#!/usr/bin/env node
+/**
+ * The `podwire` command. Wires the subcommands, and loads only the one that runs: an agent must
+ * not carry the lab in its memory.
+ *
+ * Exit status: 0 done, 1 it failed, 2 the command line or the config is wrong.
+ */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+
+const EXIT_USAGE = 2;
+
+/** Subcommands by name: what each is for, and how to load it. */
+const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }> = {
+  agent: {
+    summary: "run this node's agent",
+    load: async () => (await import("./agent.js")).agentCommand(),
+  },
+  status: {
+    summary: "show what the agent on this node does",
+    load: async () => (await import("./status.js")).statusCommand(),
+  },
+  cleanup: {
+    summary: "remove what an agent left on this node",
+    load: async () => (await import("./cleanup.js")).cleanupCommand(),
+  },
+  lab: {
+    summary: "run a cluster of network namespaces on this machine",
+    load: async () => (await import("./lab.js")).labCommand(),
+  },
+};
+
+/** The program, with the subcommands that `args` mention loaded and the others only named. */
+async function program(args: string[]): Promise<Command> {
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  const podwire = new Command("podwire")
+    .description("VXLAN overlay between Kubernetes nodes, in userspace")
+    .version(version)
+    .showHelpAfterError("(podwire --help lists the commands)");
+  for (const [name, { summary, load }] of Object.entries(COMMANDS))
+    podwire.addCommand(args.includes(name) ? await load() : new Command(name).description(summary));
+  exitByException(podwire);
+  return podwire;
+}
+
+/** Lets commander throw instead of exiting, in every subcommand too. */
+function exitByException(command: Command): void {
+  command.exitOverride();
+  for (const each of command.commands) exitByException(each);
+}
+
+const args = process.argv.slice(2);
+try {
+  const podwire = await program(args);
+  if (args.length === 0) podwire.help({ error: true });
+  await podwire.parseAsync(args, { from: "user" });
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
+  else {
+    process.stderr.write(`podwire: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}

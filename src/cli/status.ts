@@ -1,0 +1,96 @@
+/** `podwire status`: asks the running agent and prints its answer. */
+import { join } from "node:path";
+import { Command } from "commander";
+import type { AgentStatus } from "../agent/Agent.js";
+import type { CounterSnapshot } from "../worker/control.js";
+
+interface Options {
+  config?: string;
+  stateDir?: string;
+  json?: true;
+}
+
+/** The subcommand. */
+export function statusCommand(): Command {
+  return new Command("status")
+    .description(
+      "Show what the agent on this node does: its pods, the other nodes, what was forwarded and dropped.",
+    )
+    .option("-c, --config <file>", "config file that names the state directory")
+    .option("-d, --state-dir <dir>", "the state directory (default: /run/podwire)")
+    .option("--json", "print JSON")
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  const { stateDirectory } = await import("./stateDirectory.js");
+  const { ask } = await import("../agent/StatusServer.js");
+  try {
+    const directory = await stateDirectory(options);
+    const socket = join(directory, "agent.sock");
+    const [status, counters] = await Promise.all([
+      ask<AgentStatus>(socket, "status"),
+      ask<CounterSnapshot>(socket, "counters"),
+    ]).catch((error: NodeJS.ErrnoException) => {
+      const none = error.code === "ENOENT" || error.code === "ECONNREFUSED";
+      throw new Error(none ? `no agent runs on ${directory}; start one with podwire agent` : error.message);
+    });
+    process.stdout.write(
+      options.json ? `${JSON.stringify({ ...status, counters }, null, 2)}\n` : text(status, counters),
+    );
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
+
+function text(status: AgentStatus, counters: CounterSnapshot): string {
+  const { underlay, dataplane } = status;
+  const send = dataplane.send === "tunnel-gso" ? "tunnel GSO" : "UDP_SEGMENT";
+  const lines = [
+    `node       ${status.node} (process ${status.pid}, since ${status.startedAt})`,
+    `underlay   ${underlay.address}:${underlay.port}, VNI ${underlay.vni}, MTU ${underlay.mtu}`,
+    `overlay    ${status.blocks.join(", ")} of ${status.podPool.join(", ")}, tunnel address ${status.tunnelAddress}, MTU ${status.overlayMtu}`,
+    `dataplane  ${send}, USO ${dataplane.uso ? "on" : "off"}, ${dataplane.threads === 1 ? "1 thread" : `${dataplane.threads} threads`}`,
+    "",
+    ...table(
+      ["POD", "ADDRESS", "INTERFACE", "NAMESPACE", "STATE"],
+      status.pods.map((pod) => [
+        pod.name,
+        pod.address,
+        pod.interface,
+        pod.netns,
+        pod.message === "" ? pod.state : `${pod.state}: ${pod.message}`,
+      ]),
+    ),
+    "",
+    ...table(
+      ["NODE", "UNDERLAY", "TUNNEL", "MAC", "BLOCKS"],
+      status.vteps.map((vtep) => [
+        vtep.node,
+        `${vtep.address}:${vtep.port}`,
+        vtep.tunnelAddress,
+        vtep.mac,
+        vtep.blocks.join(", "),
+      ]),
+    ),
+    "",
+    `frames     ${counters.received} received, ${counters.forwarded} forwarded, ${counters.answered} answered`,
+    ...Object.entries(counters.dropped).map(([reason, count]) => `dropped    ${count} ${reason}`),
+    ...status.devices
+      .filter((device) => device.state === "failed" && !device.id.startsWith("pod "))
+      .map((device) => `failed     ${device.id}: ${device.message}`),
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+/** Columns as wide as their widest cell, two blanks between. */
+function table(head: string[], rows: string[][]): string[] {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)));
+  return [head, ...rows].map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join("  ")
+      .trimEnd(),
+  );
+}

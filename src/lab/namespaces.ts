@@ -1,0 +1,82 @@
+/**
+ * Owns network namespaces: making those of the plan, finding and removing what is left of them.
+ * Everything goes through iproute2. Must not know agents or programs.
+ *
+ * No link of the lab is ever made in the namespace we run in: each cable starts in podwire-lan and
+ * ends in the namespace of its machine.
+ */
+import { readdirSync } from "node:fs";
+import { LabError } from "./errors.js";
+import {
+  allNamespaces,
+  hostBatch,
+  hostNamespace,
+  inNamespace,
+  LAN_NAMESPACE,
+  lanBatch,
+  podBatch,
+  podNamespace,
+} from "./plan.js";
+import { type ProcessId, run, runOrThrow, startTimeOf } from "./processes.js";
+import { NODES, PC, PODS } from "./walkthrough.js";
+
+/** Names of the lab's namespaces that exist now. */
+export function existingNamespaces(): string[] {
+  let names: Set<string>;
+  try {
+    names = new Set(readdirSync("/run/netns"));
+  } catch {
+    return [];
+  }
+  return allNamespaces().filter((name) => names.has(name));
+}
+
+function batch(namespace: string, lines: readonly string[]): Promise<string> {
+  return runOrThrow(["ip", "-n", namespace, "-batch", "-"], { input: `${lines.join("\n")}\n` });
+}
+
+/** Makes all namespaces, the LAN and the addresses of its machines. */
+export async function makeNamespaces(): Promise<void> {
+  const lines = allNamespaces().map((name) => `netns add ${name}`);
+  const made = await run(["ip", "-batch", "-"], { input: `${lines.join("\n")}\n` });
+  if (made.code !== 0) {
+    const forbidden = /not permitted|denied/i.test(made.stderr);
+    throw new LabError(
+      `cannot create network namespaces: ${made.stderr.trim()}` +
+        (forbidden ? "\nA container needs --privileged for this; a virtual machine works too." : ""),
+      "LAB_NO_NAMESPACES",
+    );
+  }
+  await batch(LAN_NAMESPACE, lanBatch());
+  await Promise.all([
+    ...[...NODES, PC].map(({ name, address }) => batch(hostNamespace(name), hostBatch(address))),
+    ...PODS.map(async (pod) => {
+      await batch(podNamespace(pod), podBatch());
+      // As container runtimes do, so that a program needs no privilege for port 80.
+      await runOrThrow(
+        inNamespace(podNamespace(pod), [
+          "sh",
+          "-c",
+          "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start",
+        ]),
+      );
+    }),
+  ]);
+}
+
+/** All processes inside the lab's namespaces, whoever started them. */
+export async function processesInside(namespaces: readonly string[]): Promise<ProcessId[]> {
+  const outputs = await Promise.all(namespaces.map((name) => run(["ip", "netns", "pids", name])));
+  const pids = new Set(outputs.flatMap(({ stdout }) => stdout.split("\n").filter(Boolean).map(Number)));
+  return [...pids].flatMap((pid) => {
+    const startTime = startTimeOf(pid);
+    return startTime === null ? [] : [{ pid, startTime }];
+  });
+}
+
+/** Removes namespaces; with them go their links, routes and rules. */
+export async function removeNamespaces(namespaces: readonly string[]): Promise<void> {
+  for (const name of [...namespaces].reverse()) {
+    await runOrThrow(["ip", "netns", "delete", name]);
+  }
+}

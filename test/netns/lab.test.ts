@@ -1,0 +1,261 @@
+/**
+ * The lab from end to end, by its command line: what it leads to, what it leaves behind, and that
+ * it gets up again after everything was killed. Needs root, like all namespace tests.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { allNamespaces } from "../../src/lab/plan.js";
+
+const PODWIRE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const root = process.getuid?.() === 0;
+
+interface Walk {
+  ok: boolean;
+  total: number;
+  passed: number;
+  readySeconds: number;
+  pods: { name: string; ip: string; node: string }[];
+  matrix: boolean[][];
+  failures: { from: string; to: string; reason: string }[];
+}
+
+function lab(...args: string[]): { code: number | null; stdout: string; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [PODWIRE, "lab", ...args], {
+    encoding: "utf8",
+    timeout: 110_000,
+  });
+  return { code: status, stdout, stderr };
+}
+
+/**
+ * What has to be the same before and after. Namespaces that are not the lab's are left out: other
+ * programs on the machine make and remove theirs meanwhile.
+ */
+function machine(): string[] {
+  const lists = [["-o", "link"], ["rule"], ["route"], ["-6", "rule"], ["-6", "route"]];
+  const ip = (list: string[]) => execFileSync("ip", list, { encoding: "utf8" }).split("\n").sort();
+  const namespaces = ip(["netns"]).filter((line) => allNamespaces().includes(line.split(" ")[0]!));
+  return [...namespaces, ...lists.flatMap(ip)];
+}
+
+function record(): { owner: { pid: number } | null; agents: { pid: number; node: string }[] } {
+  return JSON.parse(readFileSync("/run/podwire-lab/lab.json", "utf8"));
+}
+
+/** Every process in one of the lab's namespaces. */
+function insideProcesses(): number[] {
+  return allNamespaces().flatMap((name) =>
+    execFileSync("ip", ["netns", "pids", name], { encoding: "utf8" }).split("\n").filter(Boolean).map(Number),
+  );
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let attempt = 0; attempt < 300; attempt++) {
+    if (condition()) return;
+    await sleep(100);
+  }
+  throw new Error(`waited in vain: ${what}`);
+}
+
+describe.skipIf(!root)("podwire lab", () => {
+  let before: string[];
+  beforeAll(() => {
+    lab("down");
+    before = machine();
+  });
+  afterEach(() => {
+    lab("down");
+    expect(machine()).toEqual(before);
+    expect(existsSync("/run/podwire-lab")).toBe(false);
+    expect(existsSync("/run/podwire-lab.lock")).toBe(false);
+  });
+  afterAll(() => {
+    lab("down");
+  });
+
+  it("run --once: every pod reaches every pod, and nothing is left", () => {
+    const { code, stdout, stderr } = lab("run", "--once", "--json", "--no-install");
+    expect(code, stderr).toBe(0);
+    const walk: Walk = JSON.parse(stdout);
+    expect(walk.failures).toEqual([]);
+    expect(walk).toMatchObject({ ok: true, total: 144, passed: 144 });
+    expect(walk.matrix).toEqual(new Array(12).fill(new Array(12).fill(true)));
+    expect(walk.readySeconds).toBeLessThan(30);
+    expect(walk.pods.filter((pod) => pod.node === "k8s-worker02").map((pod) => pod.ip)).toEqual([
+      "10.1.69.193",
+      "10.1.69.194",
+      "10.1.69.195",
+    ]);
+    expect(stderr).toContain("144 of 144 passed");
+    expect(machine()).toEqual(before);
+  });
+
+  it("up, status, exec, walk, down", () => {
+    expect(lab("up", "--no-install").code).toBe(0);
+
+    const status = lab("status", "--json");
+    expect(status.code).toBe(0);
+    expect(JSON.parse(status.stdout).state).toBe("running");
+
+    const again = lab("up");
+    expect(again.code).toBe(1);
+    expect(again.stderr).toContain("the lab is up already");
+
+    const master = lab("exec", "k8s-master", "--", "ip", "-brief", "address", "show", "dev", "podwire0");
+    expect(master.stdout).toContain("10.1.235.192/32");
+    const page = lab("exec", "k8s-worker03", "--", "curl", "-sS", "--max-time", "5", "http://10.1.79.66:90/");
+    expect(page.stdout).toBe("apache-ds-8kxlp on k8s-worker01\n");
+    expect(lab("exec", "pc", "--", "ping", "-c1", "-W2", "192.168.2.33").code).toBe(0);
+    expect(lab("exec", "n0", "--", "sh", "-c", "exit 7").code).toBe(7);
+    expect(lab("exec", "k8s-worker", "--", "true").stderr).toContain("could be");
+
+    // Nothing of the lab's networks is in the namespace that we are in.
+    expect(machine().filter((line) => /192\.168\.2\.|10\.1\./.test(line))).toEqual([]);
+
+    lab("exec", "r2", "--", "redis-cli", "shutdown");
+    const walk = lab("walk", "--json");
+    expect(walk.code).toBe(1);
+    const { passed, failures }: Walk = JSON.parse(walk.stdout);
+    expect(passed).toBe(132);
+    expect(failures[0]).toMatchObject({ from: "nginx-ds-x7k2p", to: "redis-ds-4wpzr" });
+    expect(failures[0]!.reason).toContain("refused");
+    expect(lab("status").code).toBe(1);
+
+    expect(lab("down").stdout).toContain("18 namespaces removed");
+    expect(lab("down")).toMatchObject({ code: 0, stdout: "The lab is down.\n" });
+    expect(lab("status").code).toBe(1);
+    expect(lab("exec", "pc", "--", "true").stderr).toContain("the lab is not up");
+  });
+
+  describe("run that is killed", () => {
+    let child: ChildProcess;
+    let output: string;
+    async function startRun(): Promise<void> {
+      child = spawn(process.execPath, [PODWIRE, "lab", "run", "--no-install"], { stdio: "pipe" });
+      output = "";
+      for (const stream of [child.stdout!, child.stderr!]) {
+        stream.setEncoding("utf8").on("data", (text: string) => {
+          output += text;
+        });
+      }
+      await until("run is up", () => output.includes("Ctrl-C ends it.") || child.exitCode !== null);
+      expect(child.exitCode, output).toBeNull();
+    }
+    const ended = () => until("run has ended", () => child.exitCode !== null || child.signalCode !== null);
+
+    it("alone: the next up finds and clears it", async () => {
+      await startRun();
+      process.kill(record().owner!.pid, "SIGKILL");
+      await ended();
+      expect(lab("status").stdout).toContain("crashed");
+      const up = lab("up", "--no-install");
+      expect(up.code, up.stderr).toBe(0);
+      expect(up.stdout).toContain("Cleared what an earlier run had left: 18 namespaces");
+      expect(lab("walk").code).toBe(0);
+    });
+
+    it("with everything in it: up and down work", async () => {
+      await startRun();
+      for (const pid of [child.pid!, ...insideProcesses()]) process.kill(pid, "SIGKILL");
+      await ended();
+      const up = lab("up", "--no-install");
+      expect(up.code, up.stderr).toBe(0);
+      expect(lab("down").code).toBe(0);
+      expect(machine()).toEqual(before);
+    });
+
+    it("with everything in it: down alone clears", async () => {
+      await startRun();
+      for (const pid of [child.pid!, ...insideProcesses()]) process.kill(pid, "SIGKILL");
+      await ended();
+      expect(lab("down").stdout).toContain("18 namespaces removed");
+    });
+
+    it("by Ctrl-C: clears up itself", async () => {
+      await startRun();
+      child.kill("SIGINT");
+      await ended();
+      expect(child.exitCode, output).toBe(0);
+      expect(machine()).toEqual(before);
+    });
+
+    it("by down from elsewhere: clears up itself", async () => {
+      await startRun();
+      expect(lab("down").code).toBe(0);
+      await ended();
+      expect(machine()).toEqual(before);
+    });
+  });
+
+  it("says which agent has ended", () => {
+    expect(lab("up", "--no-install").code).toBe(0);
+    process.kill(record().agents.find((agent) => agent.node === "k8s-worker02")!.pid, "SIGKILL");
+    const status = lab("status");
+    expect(status.code).toBe(1);
+    expect(status.stdout).toMatch(/k8s-worker02.*ended/);
+    expect(status.stdout).toMatch(/k8s-master.*ready/);
+  });
+
+  describe("without root", () => {
+    const NOBODY = [
+      "setpriv",
+      "--reuid=65534",
+      "--regid=65534",
+      "--clear-groups",
+      "env",
+      "-u",
+      "XDG_RUNTIME_DIR",
+    ];
+    const asUser = (setup: string, ...args: string[]) =>
+      spawnSync(
+        "unshare",
+        [
+          "--mount",
+          "sh",
+          "-c",
+          `${setup} && exec "$@"`,
+          "sh",
+          ...NOBODY,
+          process.execPath,
+          PODWIRE,
+          "lab",
+          ...args,
+        ],
+        { encoding: "utf8", timeout: 110_000 },
+      );
+    // A /dev/net/tun of our own, so that the machine's keeps its mode.
+    const tun = (mode: string) =>
+      `mount -t tmpfs -o dev,mode=0755 tmpfs /mnt && mknod -m ${mode} /mnt/tun c 10 200 && mount --bind /mnt/tun /dev/net/tun`;
+    const possible = () => {
+      const node = spawnSync(NOBODY[0]!, [...NOBODY.slice(1), process.execPath, "--check", PODWIRE]);
+      const namespaces = spawnSync(NOBODY[0]!, [
+        ...NOBODY.slice(1),
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "true",
+      ]);
+      return node.status === 0 && namespaces.status === 0;
+    };
+
+    it("says so when /dev/net/tun is closed", ({ skip }) => {
+      if (!possible())
+        skip("nobody may not read this checkout, or the kernel has no user namespaces for users");
+      const { status, stderr } = asUser(tun("0600"), "run", "--once");
+      expect(status).toBe(1);
+      expect(stderr).toContain("/dev/net/tun is closed to users (mode 0600)");
+    });
+
+    it("run --once works where it is open", ({ skip }) => {
+      if (!possible())
+        skip("nobody may not read this checkout, or the kernel has no user namespaces for users");
+      const { status, stdout, stderr } = asUser(tun("0666"), "run", "--once", "--json");
+      expect(status, stderr).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ ok: true, passed: 144 });
+      expect(machine()).toEqual(before);
+    });
+  });
+});
