@@ -53,8 +53,11 @@ export interface PacketOptions {
 
 /** One epoll set over a worker's descriptors, with fused transmit and receive. */
 export interface NativeIo {
-  /** Adds descriptor `fd` as port `port`. The descriptor stays the caller's to close after removePort. */
-  addPort(port: number, kind: number, fd: number): void;
+  /**
+   * Adds descriptor `fd` as port `port`, to send on and, with `receive`, to receive from. The
+   * descriptor stays the caller's to close after removePort.
+   */
+  addPort(port: number, kind: number, fd: number, receive: boolean): void;
   /** Stops polling and sending on a port. Unknown ports are ignored. */
   removePort(port: number): void;
   /** Sets the IPv4 address (big-endian number, int32) and UDP port of a peer. */
@@ -76,6 +79,8 @@ export interface Native {
   readonly layout: Readonly<Record<string, number>>;
   /** Name of the checksum routine in use: "avx512", "avx2" or "plain". */
   readonly checksumKernel: string;
+  /** The checksum routines that this processor can run, best first. */
+  readonly checksumKernels: readonly string[];
   /** Zeroed anonymous memory with MADV_HUGEPAGE, 2 MiB aligned, freed with the ArrayBuffer. */
   createArena(bytes: number): ArrayBuffer;
   /** Io over an arena of packet/layout.ts's ARENA; `wakeFd` from openEvent. Keeps the arena alive. */
@@ -95,8 +100,11 @@ export interface Native {
    * aborted where that fails, since a thread in a wrong namespace must not go on.
    */
   withNetns<T>(path: string, fn: () => T): T;
-  /** RFC 1071 sum of `length` bytes at `offset`, folded to 16 bits, not complemented, big-endian. */
-  checksum(buffer: ArrayBufferLike, offset: number, length: number, initial: number): number;
+  /**
+   * RFC 1071 sum of `length` bytes at `offset`, folded to 16 bits, not complemented, big-endian.
+   * `kernel` names another routine of checksumKernels (for tests).
+   */
+  checksum(buffer: ArrayBuffer, offset: number, length: number, initial: number, kernel?: string): number;
   /** The plain reference of `checksum`. */
-  checksumPlain(buffer: ArrayBufferLike, offset: number, length: number, initial: number): number;
+  checksumPlain(buffer: ArrayBuffer, offset: number, length: number, initial: number): number;
 }

@@ -1,0 +1,28 @@
+// The functions that open and close descriptors, one file per kind: tap.cc, udp.cc, packet.cc,
+// event.cc; and arena.cc. A descriptor is a plain number and belongs to the JavaScript caller.
+// Nothing here sends or receives.
+
+#pragma once
+
+#include <node_api.h>
+
+namespace podwire {
+
+// openTap(options): TUNSETIFF and its companions on /dev/net/tun.
+napi_value OpenTap(napi_env env, napi_callback_info info);
+// setTapPersist(fd, persist): TUNSETPERSIST.
+napi_value SetTapPersist(napi_env env, napi_callback_info info);
+// openUdp(options): udp(7) with UDP_GRO.
+napi_value OpenUdp(napi_env env, napi_callback_info info);
+// openPacket(options): packet(7) with SO_ATTACH_FILTER.
+napi_value OpenPacket(napi_env env, napi_callback_info info);
+// openEvent(): eventfd(2).
+napi_value OpenEvent(napi_env env, napi_callback_info info);
+// signalEvent(fd): write(2) to an eventfd.
+napi_value SignalEvent(napi_env env, napi_callback_info info);
+// close(fd): close(2).
+napi_value Close(napi_env env, napi_callback_info info);
+// createArena(bytes): mmap(2) with MADV_HUGEPAGE, as an ArrayBuffer.
+napi_value CreateArena(napi_env env, napi_callback_info info);
+
+}  // namespace podwire
