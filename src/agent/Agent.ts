@@ -1,0 +1,232 @@
+/**
+ * The node's process: wires the config file, the reconciler, the dataplane worker, the state
+ * directory and the status socket, and says in which order they start and stop. All its parts can
+ * be replaced, so that it is tested without rights.
+ *
+ * Start: look at the machine, take the state directory, start the worker, bring the host to its
+ * desired state, answer. What fails on the way takes everything before it back.
+ * Stop: the worker ends, descriptors close; devices, routes and the record stay for the next agent.
+ */
+import { type Host, OWN_NETNS } from "../host/Host.js";
+import type { AgentConfig } from "../model/AgentConfig.js";
+import type { Log } from "../reconcile/Log.js";
+import { Reconciler, type ReconcilerStatus } from "../reconcile/Reconciler.js";
+import type { TableInput } from "../tables/TableInput.js";
+import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
+import { ConfigError } from "./ConfigError.js";
+import { type LoadedConfig, parseConfig } from "./config.js";
+import { checkEnvironment, explain } from "./environment.js";
+import { devicesIn, readRecord, StateDir, StateRecord } from "./StateDir.js";
+import { StatusServer } from "./StatusServer.js";
+
+/** Repair of what was changed behind our back. */
+const RESYNC_MS = 30_000;
+/** Namespaces that came or went. */
+const NAMESPACES_MS = 1_000;
+/** Before a worker that ended is started again. */
+const WORKER_RESTART_MS = 1_000;
+
+export interface AgentParts {
+  host: Host;
+  startWorker: (options: WorkerOptions) => Promise<WorkerControl>;
+  buildImage: (input: TableInput) => SharedArrayBuffer;
+  log: Log;
+}
+
+export interface PodStatus {
+  name: string;
+  address: string;
+  netns: string;
+  interface: string;
+  state: "up" | "failed";
+  message: string;
+  port: number;
+}
+
+/** What `podwire status` shows. */
+export interface AgentStatus {
+  node: string;
+  pid: number;
+  configFile: string;
+  startedAt: string;
+  underlay: { address: string; port: number; vni: number; mtu: number };
+  overlayMtu: number;
+  tunnelAddress: string;
+  podPool: string[];
+  blocks: string[];
+  dataplane: { send: "tunnel-gso" | "udp-segment"; uso: boolean; threads: number };
+  devices: ReconcilerStatus["devices"];
+  pods: PodStatus[];
+  vteps: AgentConfig["vteps"];
+}
+
+export class Agent {
+  private readonly startedAt = new Date();
+  private readonly timers: NodeJS.Timeout[] = [];
+  private readonly server: StatusServer;
+  private reconciler: Reconciler | null = null;
+  private worker: WorkerControl | null = null;
+  private stopping = false;
+
+  private constructor(
+    private loaded: LoadedConfig,
+    private readonly parts: AgentParts,
+    private readonly stateDir: StateDir,
+  ) {
+    this.server = new StatusServer({
+      status: () => this.status(),
+      counters: () => this.counters(),
+    });
+  }
+
+  /**
+   * Starts an agent. Throws a ConfigError where the machine is not fit, a LockedError where another
+   * agent has the state directory, a StateError where that cannot be used; then everything is as it
+   * was before.
+   */
+  static async start(loaded: LoadedConfig, parts: AgentParts): Promise<Agent> {
+    const { config } = loaded;
+    const stateDir = new StateDir(config.stateDir);
+    const agent = new Agent(loaded, parts, stateDir);
+    const netns = parts.host.netnsIdentity(OWN_NETNS) ?? "";
+    await checkEnvironment(loaded, parts.host, devicesIn(readRecord(stateDir.recordFile), netns));
+    stateDir.acquire();
+    try {
+      const record = new StateRecord(stateDir.recordFile, config.node, netns);
+      agent.worker = await agent.startWorker();
+      agent.reconciler = new Reconciler({ ...parts, worker: agent.worker, record });
+      await agent.reconciler.start(config);
+      await agent.server.listen(stateDir.socketFile);
+    } catch (error) {
+      await agent.worker?.stop().catch(() => {});
+      await agent.reconciler?.stop();
+      stateDir.undo();
+      throw explain(error, loaded);
+    }
+    const { reconciler } = agent;
+    agent.timers.push(setInterval(() => void reconciler.resync(), RESYNC_MS));
+    agent.timers.push(setInterval(() => reconciler.checkNamespaces(), NAMESPACES_MS));
+    stateDir.setReady(config.node);
+    const { send, uso } = reconciler.status();
+    parts.log.info(
+      { node: config.node, pods: config.pods.length, vteps: config.vteps.length, send, uso },
+      "ready",
+    );
+    return agent;
+  }
+
+  /**
+   * Takes over a changed config file. A bad one is logged, problem by problem, and changes nothing.
+   * Never throws.
+   */
+  async reload(text: string): Promise<void> {
+    const { log } = this.parts;
+    try {
+      const loaded = parseConfig(this.loaded.file, text);
+      this.keepFixed(loaded.config);
+      try {
+        await this.reconciler!.reconfigure(loaded.config);
+      } catch (error) {
+        throw explain(error, loaded);
+      }
+      this.loaded = loaded;
+      log.info(
+        { pods: loaded.config.pods.length, vteps: loaded.config.vteps.length },
+        "took over the new config",
+      );
+    } catch (error) {
+      if (error instanceof ConfigError)
+        for (const line of error.message.split("\n")) log.error({}, `config not taken over: ${line}`);
+      else log.error({ err: error }, "config not taken over");
+    }
+  }
+
+  status(): AgentStatus {
+    const { config, file } = this.loaded;
+    const { devices, underlayMtu, overlayMtu, send, uso } = this.reconciler!.status();
+    return {
+      node: config.node,
+      pid: process.pid,
+      configFile: file,
+      startedAt: this.startedAt.toISOString(),
+      underlay: { ...config.underlay, mtu: underlayMtu },
+      overlayMtu,
+      tunnelAddress: config.tunnelAddress,
+      podPool: config.podPool,
+      blocks: config.blocks,
+      dataplane: { send, uso, threads: config.dataplane.threads },
+      devices,
+      pods: config.pods.map((pod) => {
+        const device = devices.find(({ id }) => id === `pod ${pod.name}`);
+        const { state = "failed", message = "not attached yet", port = -1 } = device ?? {};
+        return { ...pod, state, message, port };
+      }),
+      vteps: config.vteps,
+    };
+  }
+
+  counters(): CounterSnapshot {
+    return this.worker!.counters();
+  }
+
+  /** Ends the worker and lets go of everything; devices, routes and the record stay. */
+  async stop(): Promise<void> {
+    if (this.stopping) return;
+    this.stopping = true;
+    for (const timer of this.timers) clearInterval(timer);
+    await this.server.close();
+    await this.worker!.stop().catch((error: unknown) => this.parts.log.warn({ err: error }, "the worker"));
+    await this.reconciler!.stop();
+    this.stateDir.release();
+    this.parts.log.info({}, "stopped; devices and routes stay for the next agent");
+  }
+
+  private startWorker(): Promise<WorkerControl> {
+    const { threads, spinMicroseconds } = this.loaded.config.dataplane;
+    return this.parts.startWorker({
+      threads,
+      spinUs: spinMicroseconds,
+      onEvent: (event) => this.workerEvent(event),
+    });
+  }
+
+  private workerEvent(event: WorkerEvent): void {
+    const { log } = this.parts;
+    if (event.type === "portFailed") this.reconciler?.portFailed(event.port, event.errno);
+    else if (event.type === "fault")
+      log.error({ stack: event.stack }, `the dataplane dropped a batch: ${event.message}`);
+    else if (!this.stopping) {
+      log.error({}, `the dataplane worker ended: ${event.message}; starting another`);
+      setTimeout(() => void this.restartWorker(), WORKER_RESTART_MS);
+    }
+  }
+
+  private async restartWorker(): Promise<void> {
+    if (this.stopping || this.reconciler === null) return;
+    try {
+      // With two threads one may still run.
+      await this.worker?.stop().catch(() => {});
+      this.worker = await this.startWorker();
+      await this.reconciler.replaceWorker(this.worker);
+      this.parts.log.info({}, "the dataplane runs again");
+    } catch (error) {
+      this.parts.log.error({ err: error }, "could not start the dataplane worker; will try again");
+      setTimeout(() => void this.restartWorker(), WORKER_RESTART_MS);
+    }
+  }
+
+  /** What cannot change while the agent runs keeps its value, with a word about it. */
+  private keepFixed(config: AgentConfig): void {
+    const old = this.loaded.config;
+    const fixed: [string, boolean][] = [
+      ["stateDir", config.stateDir !== old.stateDir],
+      ["dataplane.threads", config.dataplane.threads !== old.dataplane.threads],
+      ["dataplane.spinMicroseconds", config.dataplane.spinMicroseconds !== old.dataplane.spinMicroseconds],
+    ];
+    for (const [field, changed] of fixed)
+      if (changed) this.parts.log.warn({ field }, `${field} takes effect when the agent is started anew`);
+    config.stateDir = old.stateDir;
+    config.dataplane.threads = old.dataplane.threads;
+    config.dataplane.spinMicroseconds = old.dataplane.spinMicroseconds;
+  }
+}

@@ -1,0 +1,272 @@
+/**
+ * The agent's directory: who runs here, what was made on the host, and how to ask.
+ *
+ *   agent.lock   {pid, startTime} of the agent that runs; whoever holds it may write the rest
+ *   state.json   devices made, or about to be made: written before each is made, for cleanup
+ *   agent.sock   status socket
+ *   ready        {pid, node}, while the agent is ready
+ */
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import type { DevicePlace } from "../reconcile/device.js";
+import type { DeviceRecord } from "../reconcile/Reconciler.js";
+
+const RECORD_VERSION = 1;
+
+/** The state directory belongs to an agent that runs. */
+export class LockedError extends Error {
+  override readonly name = "LockedError";
+
+  constructor(
+    readonly directory: string,
+    readonly pid: number,
+  ) {
+    super(`${directory} belongs to a running agent (process ${pid})`);
+  }
+}
+
+/** A file in the state directory cannot be used. */
+export class StateError extends Error {
+  override readonly name = "StateError";
+}
+
+interface Owner {
+  pid: number;
+  /** Field 22 of /proc/PID/stat: tells a process from a later one with the same number. */
+  startTime: string;
+}
+
+/** What state.json holds. */
+export interface Recorded {
+  /**
+   * Identity of the network namespace that the agent ran in, "" without a record. Devices whose
+   * netns is "" are in that one: in another, a podwire0 is somebody else's.
+   */
+  netns: string;
+  devices: DevicePlace[];
+}
+
+/** The record in state.json. */
+export class StateRecord implements DeviceRecord {
+  private list: DevicePlace[];
+
+  /**
+   * Reads the record, without what an agent in another namespace left in its own. Throws a
+   * StateError.
+   *
+   * @param netns identity of the namespace that this agent runs in
+   */
+  constructor(
+    private readonly file: string,
+    private readonly node: string,
+    private readonly netns: string,
+  ) {
+    this.list = devicesIn(readRecord(file), netns);
+  }
+
+  devices(): DevicePlace[] {
+    return this.list;
+  }
+
+  /** Replaced by rename, after its content is on disk: a reader sees the old or the new list. */
+  write(devices: DevicePlace[]): void {
+    const { node, netns } = this;
+    writeDurably(
+      this.file,
+      `${JSON.stringify({ version: RECORD_VERSION, node, netns, devices }, null, 2)}\n`,
+    );
+    this.list = devices;
+  }
+}
+
+/** The recorded devices that an agent in namespace `netns` (identity) can reach. */
+export function devicesIn(recorded: Recorded, netns: string): DevicePlace[] {
+  return recorded.devices.filter((place) => place.netns !== "" || recorded.netns === netns);
+}
+
+/** Reads a record file; an empty record where there is no file. Throws a StateError. */
+export function readRecord(file: string): Recorded {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { netns: "", devices: [] };
+    throw new StateError(`${file} cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    const { version, netns, devices } = JSON.parse(text) as Recorded & { version: number };
+    if (version !== RECORD_VERSION) throw new Error(`version ${version}, not ${RECORD_VERSION}`);
+    return {
+      netns,
+      devices: devices.map((each) => ({ netns: String(each.netns), name: String(each.name) })),
+    };
+  } catch (error) {
+    throw new StateError(
+      `${file} is damaged (${(error as Error).message}). Remove it, and podwire's devices by hand (\`ip -d link\` shows their alias "podwire: …").`,
+    );
+  }
+}
+
+export class StateDir {
+  readonly recordFile: string;
+  readonly socketFile: string;
+  readonly readyFile: string;
+  private readonly lockFile: string;
+  /** Uppermost directory that create() made, "" where all existed. */
+  private made = "";
+  private locked = false;
+
+  constructor(readonly path: string) {
+    this.recordFile = join(path, "state.json");
+    this.socketFile = join(path, "agent.sock");
+    this.readyFile = join(path, "ready");
+    this.lockFile = join(path, "agent.lock");
+  }
+
+  /** Makes the directory and takes the lock. Throws a LockedError or a StateError. */
+  acquire(): void {
+    try {
+      this.made = mkdirSync(this.path, { recursive: true, mode: 0o755 }) ?? "";
+      this.lock();
+    } catch (error) {
+      this.removeMade();
+      if (error instanceof LockedError) throw error;
+      throw new StateError(`${this.path} cannot be used: ${(error as Error).message}`);
+    }
+    this.locked = true;
+    // What an agent that was killed left behind.
+    rmSync(this.socketFile, { force: true });
+    rmSync(this.readyFile, { force: true });
+  }
+
+  /** Process that holds the lock and runs, 0 without one. */
+  holder(): number {
+    const owner = readOwner(this.lockFile);
+    return owner !== null && isRunning(owner) ? owner.pid : 0;
+  }
+
+  setReady(node: string): void {
+    writeDurably(this.readyFile, `${JSON.stringify({ pid: process.pid, node })}\n`);
+  }
+
+  /** Gives the lock back; the record stays. */
+  release(): void {
+    rmSync(this.readyFile, { force: true });
+    rmSync(this.socketFile, { force: true });
+    if (this.locked) rmSync(this.lockFile, { force: true });
+    this.locked = false;
+  }
+
+  /** release(), and removes a record that lists nothing and what acquire() made. */
+  undo(): void {
+    if (this.locked && readRecord(this.recordFile).devices.length === 0)
+      rmSync(this.recordFile, { force: true });
+    this.release();
+    this.removeMade();
+  }
+
+  /** Removes every file of ours, and the directory if it is empty then. */
+  remove(): void {
+    for (const file of [this.recordFile, this.socketFile, this.readyFile, this.lockFile])
+      rmSync(file, { force: true });
+    removeEmpty(this.path);
+  }
+
+  private removeMade(): void {
+    if (this.made === "") return;
+    for (let each = this.path; removeEmpty(each) && each !== this.made; each = dirname(each));
+  }
+
+  /**
+   * link(2) makes the lock with its content or not at all. A stale one is renamed away, which one
+   * process only can do; should it have caught a fresh one instead, that is put back.
+   */
+  private lock(): void {
+    const own: Owner = { pid: process.pid, startTime: startTimeOf(process.pid) };
+    const mine = `${this.lockFile}.${process.pid}`;
+    const stale = `${mine}.stale`;
+    writeFileSync(mine, JSON.stringify(own));
+    try {
+      for (let attempt = 0; attempt < 10; attempt++) {
+        try {
+          linkSync(mine, this.lockFile);
+          return;
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+        }
+        const owner = readOwner(this.lockFile);
+        if (owner !== null && isRunning(owner)) throw new LockedError(this.path, owner.pid);
+        try {
+          renameSync(this.lockFile, stale);
+          const caught = readOwner(stale);
+          if (caught !== null && isRunning(caught)) linkSync(stale, this.lockFile);
+        } catch (error) {
+          const { code } = error as NodeJS.ErrnoException;
+          if (code !== "ENOENT" && code !== "EEXIST") throw error;
+        }
+      }
+      throw new StateError("the lock is contended");
+    } finally {
+      rmSync(mine, { force: true });
+      rmSync(stale, { force: true });
+    }
+  }
+}
+
+function readOwner(file: string): Owner | null {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as Owner;
+  } catch {
+    return null;
+  }
+}
+
+function isRunning(owner: Owner): boolean {
+  return owner.startTime !== "" && startTimeOf(owner.pid) === owner.startTime;
+}
+
+/** Start time of a process in clock ticks since boot, "" where it does not run. */
+function startTimeOf(pid: number): string {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The name, in parentheses, may contain anything; state is field 3, start time field 22.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" ? "" : (fields[19] ?? "");
+  } catch {
+    return "";
+  }
+}
+
+function writeDurably(file: string, text: string): void {
+  const temporary = `${file}.new`;
+  const fd = openSync(temporary, "w", 0o644);
+  try {
+    writeSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(temporary, file);
+}
+
+/** Whether the directory was empty, and is removed. */
+function removeEmpty(directory: string): boolean {
+  try {
+    rmdirSync(directory);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,403 @@
+/**
+ * The static config file: YAML text to a validated AgentConfig, or every problem in it with its
+ * place. Order: YAML syntax, shape and single fields (schema), then fields against each other
+ * (configChecks). Must not know the machine: whether an address or a namespace exists is
+ * environment.ts's.
+ */
+import { readFile } from "node:fs/promises";
+import { isMap, isNode, isScalar, LineCounter, type Node, type ParsedNode, parseDocument } from "yaml";
+import { z } from "zod";
+import { MIN_OVERLAY_MTU, VXLAN_OVERHEAD } from "../desired/host.js";
+import { parseMac, vtepMac } from "../desired/mac.js";
+import type { AgentConfig } from "../model/AgentConfig.js";
+import { formatCidr, formatIpv4, hasHostBits, networkOf, parseCidr, parseIpv4 } from "../model/ipv4.js";
+import { MAX_PEERS, MAX_PORTS } from "../packet/layout.js";
+import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
+import { ConfigError, type FieldPath, fieldName, type Problem } from "./ConfigError.js";
+import { checkConfig, type Finding } from "./configChecks.js";
+
+export const DEFAULT_STATE_DIR = "/run/podwire";
+export const DEFAULT_PORT = 4789;
+export const DEFAULT_VNI = 4096;
+/** Least underlay MTU. */
+export const MIN_UNDERLAY_MTU = MIN_OVERLAY_MTU + VXLAN_OVERHEAD;
+const MAX_PODS = MAX_PORTS - RESERVED_PORTS;
+/** sun_path holds 108 bytes; our socket's name and a margin go off. */
+const MAX_STATE_DIR = 90;
+
+/** A config, and where each of its fields stands in its file. */
+export interface LoadedConfig {
+  config: AgentConfig;
+  file: string;
+  /** A problem of the field at `path`, placed in the file. */
+  problem(path: FieldPath, message: string, remedy: string): Problem;
+}
+
+/** Reads and parses a config file. Throws a ConfigError. */
+export async function loadConfig(file: string): Promise<LoadedConfig> {
+  return parseConfig(file, await readConfig(file));
+}
+
+/** The text of a config file. Throws a ConfigError. */
+export async function readConfig(file: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const text = code === "ENOENT" ? "there is no such file" : `cannot be read: ${message}`;
+    throw new ConfigError([
+      { file, line: 0, column: 0, field: "", message: text, remedy: "Name the config file with --config." },
+    ]);
+  }
+}
+
+/**
+ * The state directory that a config's text names, the default where it names none. For cleanup,
+ * which must work with a config that is wrong elsewhere.
+ */
+export function stateDirOf(text: string): string {
+  const raw: unknown = parseDocument(text, { prettyErrors: false }).toJS();
+  const named = (raw as { stateDir?: unknown } | null)?.stateDir;
+  return typeof named === "string" && named.startsWith("/") ? named : DEFAULT_STATE_DIR;
+}
+
+/** Parses a config's text. `file` is its name in messages. Throws a ConfigError. */
+export function parseConfig(file: string, text: string): LoadedConfig {
+  const counter = new LineCounter();
+  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
+  if (document.errors.length > 0)
+    throw new ConfigError(
+      document.errors.map((error) => {
+        const { line, col } = counter.linePos(error.pos[0]);
+        const message = error.message.replace(/\.$/, "");
+        return { file, line, column: col, field: "", message, remedy: "Correct the YAML syntax." };
+      }),
+    );
+
+  const root = document.contents as ParsedNode | null;
+  const place = ({ path, atKey, message, remedy }: Finding): Problem => {
+    const { line, col } = counter.linePos(offsetOf(root, path, atKey === true));
+    return { file, line, column: col, field: fieldName(path), message, remedy };
+  };
+  const raw = normalise(document.toJS());
+  const parsed = schema.safeParse(raw);
+  const findings = [
+    ...(parsed.success ? [] : parsed.error.issues.flatMap((issue) => findingsOf(issue, raw))),
+    ...checkConfig(raw),
+  ];
+  if (!parsed.success || findings.length > 0)
+    throw new ConfigError(findings.map(place).sort((a, b) => a.line - b.line || a.column - b.column));
+  return {
+    config: withDefaults(parsed.data),
+    file,
+    problem: (path, message, remedy) => place({ path, message, remedy }),
+  };
+}
+
+// ---- schema -----------------------------------------------------------------------------------
+
+/** A string that passes `check`; `message` says what it is not, `remedy` how to write it. */
+function textField(check: (text: string) => boolean, message: string, remedy: string) {
+  return z.string().refine(check, { error: message, params: { remedy } });
+}
+
+function numberField(min: number, max: number, remedy: string) {
+  return z.number().refine((n) => Number.isInteger(n) && n >= min && n <= max, {
+    error: `must be a whole number from ${min} to ${max}`,
+    params: { remedy },
+  });
+}
+
+const addressField = textField(
+  (text) => parseIpv4(text) !== null,
+  "is no IPv4 address",
+  "Write dotted decimal, e.g. 192.168.2.30.",
+);
+
+const prefixField = z.string().superRefine((text, context) => {
+  const prefix = parseCidr(text);
+  if (prefix === null)
+    context.addIssue({
+      code: "custom",
+      message: "is no IPv4 prefix",
+      params: { remedy: "Write CIDR notation, e.g. 10.1.235.192/26." },
+    });
+  else if (hasHostBits(prefix))
+    context.addIssue({
+      code: "custom",
+      message: `${text} has bits set beyond its prefix length`,
+      params: { remedy: `Write ${formatCidr(networkOf(prefix))}.` },
+    });
+  else if (prefix.length === 0)
+    context.addIssue({
+      code: "custom",
+      message: `${text} is the whole address space`,
+      params: { remedy: "Write a longer prefix, e.g. 10.1.0.0/16." },
+    });
+});
+
+const nodeField = textField(
+  (text) => /^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(text),
+  "is no node name",
+  "Use letters, digits, dots and hyphens, as in k8s-worker01.",
+);
+
+const interfaceField = textField(
+  (text) =>
+    /^[^\s/:]{1,15}$/.test(text) &&
+    Buffer.byteLength(text) <= 15 &&
+    !["lo", ".", "..", "all", "default"].includes(text),
+  "is no usable interface name",
+  "Use 1 to 15 bytes without blanks, slashes and colons, as in eth0.",
+);
+
+const pathField = textField(
+  (text) => text.startsWith("/") && !text.includes("\0"),
+  "is no absolute path",
+  "Write the path from the root, e.g. /run/netns/pod1.",
+);
+
+const macField = textField(
+  (text) => {
+    const mac = parseMac(text);
+    return mac !== null && (mac.hi & 0x0100) === 0 && (mac.hi !== 0 || mac.lo !== 0);
+  },
+  "is no unicast MAC address",
+  "Write aa:bb:cc:dd:ee:ff, or leave it out: it is derived from the node's name.",
+);
+
+const portField = numberField(1, 65535, `Leave it out for ${DEFAULT_PORT}, the port of RFC 7348.`);
+
+const schema = z.strictObject({
+  node: nodeField,
+  stateDir: textField(
+    (text) => text.startsWith("/") && Buffer.byteLength(text) <= MAX_STATE_DIR,
+    `must be an absolute path of at most ${MAX_STATE_DIR} bytes`,
+    `Leave it out for ${DEFAULT_STATE_DIR}.`,
+  ).optional(),
+  underlay: z.strictObject({
+    address: addressField,
+    port: portField.optional(),
+    vni: numberField(1, 0xffffff, `Leave it out for ${DEFAULT_VNI}.`).optional(),
+    mtu: numberField(
+      MIN_UNDERLAY_MTU,
+      65535,
+      `The overlay's MTU is ${VXLAN_OVERHEAD} less and must be at least ${MIN_OVERLAY_MTU}; leave it out to take the interface's.`,
+    )
+      .nullable()
+      .optional(),
+  }),
+  podPool: z.array(prefixField).refine((list) => list.length > 0, {
+    error: "is empty",
+    params: { remedy: "Name the range that pods get their addresses from, e.g. podPool: 10.1.0.0/16." },
+  }),
+  blocks: z.array(prefixField).refine((list) => list.length > 0, {
+    error: "is empty",
+    params: { remedy: "Name this node's block, e.g. blocks: [10.1.235.192/26]." },
+  }),
+  tunnelAddress: addressField.optional(),
+  vteps: z
+    .array(
+      z.strictObject({
+        node: nodeField,
+        address: addressField,
+        port: portField.optional(),
+        tunnelAddress: addressField.optional(),
+        mac: macField.optional(),
+        blocks: z.array(prefixField).optional(),
+      }),
+    )
+    .refine((list) => list.length <= MAX_PEERS, {
+      error: `has more than ${MAX_PEERS} entries`,
+      params: { remedy: "" },
+    }),
+  pods: z
+    .array(
+      z.strictObject({
+        name: textField(
+          (text) => /^[^\s/]+\/[^\s/]+$/.test(text),
+          "is no pod name",
+          "Write NAMESPACE/NAME, e.g. default/nginx.",
+        ),
+        netns: pathField,
+        address: addressField,
+        interface: interfaceField.optional(),
+      }),
+    )
+    .refine((list) => list.length <= MAX_PODS, {
+      error: `has more than ${MAX_PODS} entries`,
+      params: { remedy: "Run fewer pods on this node." },
+    }),
+  dataplane: z.strictObject({
+    tunnelGso: z.enum(["auto", "on", "off"]).optional(),
+    uso: z.enum(["auto", "on", "off"]).optional(),
+    threads: z.union([z.literal(1), z.literal(2)], { error: "must be 1 or 2" }).optional(),
+    spinMicroseconds: numberField(0, 10_000, "Leave it out for 50.").optional(),
+  }),
+});
+
+/** Keys that each part of the document may have, for the nearest one to an unknown key. */
+const KEYS: Record<string, string[]> = {
+  "": Object.keys(schema.shape),
+  underlay: Object.keys(schema.shape.underlay.shape),
+  vteps: Object.keys(schema.shape.vteps.element.shape),
+  pods: Object.keys(schema.shape.pods.element.shape),
+  dataplane: Object.keys(schema.shape.dataplane.shape),
+};
+
+/** What YAML users write for an empty list or a list of one, as the schema wants it. */
+function normalise(raw: unknown): unknown {
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return raw;
+  const { podPool, vteps, pods, dataplane, underlay, ...rest } = raw as Record<string, unknown>;
+  return {
+    ...rest,
+    ...(underlay === null ? { underlay: {} } : underlay === undefined ? {} : { underlay }),
+    ...(podPool === undefined ? {} : { podPool: typeof podPool === "string" ? [podPool] : podPool }),
+    vteps: vteps ?? [],
+    pods: pods ?? [],
+    dataplane: dataplane ?? {},
+  };
+}
+
+function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
+  const port = raw.underlay.port ?? DEFAULT_PORT;
+  return {
+    node: raw.node,
+    stateDir: raw.stateDir ?? DEFAULT_STATE_DIR,
+    underlay: {
+      address: raw.underlay.address,
+      port,
+      vni: raw.underlay.vni ?? DEFAULT_VNI,
+      mtu: raw.underlay.mtu ?? null,
+    },
+    podPool: raw.podPool,
+    blocks: raw.blocks,
+    tunnelAddress: raw.tunnelAddress ?? firstAddress(raw.blocks)!,
+    vteps: raw.vteps.map((vtep) => ({
+      node: vtep.node,
+      address: vtep.address,
+      port: vtep.port ?? port,
+      // checkTunnelAddresses made sure that there is one of the two.
+      tunnelAddress: vtep.tunnelAddress ?? firstAddress(vtep.blocks ?? [])!,
+      mac: vtep.mac?.toLowerCase() ?? vtepMac(vtep.node),
+      blocks: vtep.blocks ?? [],
+    })),
+    pods: raw.pods.map((pod) => ({ ...pod, interface: pod.interface ?? "eth0" })),
+    dataplane: {
+      tunnelGso: raw.dataplane.tunnelGso ?? "auto",
+      uso: raw.dataplane.uso ?? "auto",
+      threads: raw.dataplane.threads ?? 1,
+      spinMicroseconds: raw.dataplane.spinMicroseconds ?? 50,
+    },
+  };
+}
+
+function firstAddress(blocks: string[]): string | undefined {
+  return blocks[0] === undefined ? undefined : formatIpv4(parseCidr(blocks[0])!.address);
+}
+
+// ---- problems ---------------------------------------------------------------------------------
+
+type Issue = z.core.$ZodIssue;
+
+function findingsOf(issue: Issue, raw: unknown): Finding[] {
+  const path = issue.path.map((part) => (typeof part === "number" ? part : String(part)));
+  const value = path.reduce<unknown>((each, key) => (each as Record<string, unknown> | null)?.[key], raw);
+  switch (issue.code) {
+    case "unrecognized_keys":
+      return issue.keys.map((key) => unknownKey(path, key));
+    case "invalid_type": {
+      if (path.length === 0 && (value === undefined || value === null))
+        return [{ path, message: "the file is empty", remedy: "Describe the node in it." }];
+      if (value === undefined) return [{ path, message: "is missing", remedy: missingRemedy(path) }];
+      const wanted = { object: "a map", array: "a list", string: "a text", number: "a number" }[
+        issue.expected as string
+      ];
+      const remedy = issue.expected === "string" ? "Put it in quotes if it is meant as text." : "";
+      return [{ path, message: `must be ${wanted ?? issue.expected}, not ${described(value)}`, remedy }];
+    }
+    case "invalid_value": {
+      const values = issue.values.map(String).join(", ");
+      return [
+        { path, message: `${described(value)} is none of ${values}`, remedy: `Write one of ${values}.` },
+      ];
+    }
+    case "custom": {
+      const named =
+        typeof value === "string" && !issue.message.includes(value) ? `${JSON.stringify(value)} ` : "";
+      return [{ path, message: `${named}${issue.message}`, remedy: String(issue.params?.remedy ?? "") }];
+    }
+    default:
+      return [{ path, message: issue.message, remedy: "" }];
+  }
+}
+
+function missingRemedy(path: FieldPath): string {
+  const example: Record<string, string> = {
+    node: "node: k8s-master",
+    underlay: "underlay: { address: 192.168.2.30 }",
+    podPool: "podPool: 10.1.0.0/16",
+    blocks: "blocks: [10.1.235.192/26]",
+    netns: "netns: /run/netns/pod1",
+    name: "name: default/nginx",
+    address: "address: 192.168.2.30",
+  };
+  return `Add it, e.g. "${example[String(path.at(-1))] ?? `${path.at(-1)}: …`}".`;
+}
+
+function unknownKey(path: FieldPath, key: string): Finding {
+  const known = KEYS[String(path[0] ?? "")] ?? [];
+  const plain = (text: string) => text.toLowerCase().replace(/[-_]/g, "");
+  const [nearest] = known
+    .map((each) => ({ each, distance: editDistance(plain(each), plain(key)) }))
+    .filter(({ each, distance }) => distance <= Math.max(1, Math.floor(each.length / 3)))
+    .sort((a, b) => a.distance - b.distance);
+  const remedy =
+    nearest === undefined ? `Known keys here: ${known.join(", ")}.` : `Did you mean ${nearest.each}?`;
+  return { path: [...path, key], atKey: true, message: "unknown key", remedy };
+}
+
+function described(value: unknown): string {
+  if (value === null) return "nothing";
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object") return "a map";
+  return JSON.stringify(value);
+}
+
+/** Levenshtein distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/**
+ * Offset in the text of the value at `path`; of its key where the value is a map, is empty or the
+ * key is meant; of the nearest thing above where there is no such path.
+ */
+function offsetOf(root: ParsedNode | null, path: FieldPath, atKey: boolean): number {
+  let node: Node | null = root;
+  let offset = root?.range?.[0] ?? 0;
+  for (const part of path) {
+    if (isMap(node)) {
+      const pair: { key: unknown; value: unknown } | undefined = node.items.find(
+        ({ key }) => isScalar(key) && String(key.value) === String(part),
+      );
+      if (pair === undefined) return offset;
+      if (isNode(pair.key)) offset = pair.key.range?.[0] ?? offset;
+      node = isNode(pair.value) ? pair.value : null;
+    } else {
+      const item: unknown =
+        typeof part === "number" && node !== null && "items" in node ? (node.items as unknown[])[part] : null;
+      node = isNode(item) ? item : null;
+    }
+    if (node === null) return offset;
+    if (typeof part === "number") offset = node.range?.[0] ?? offset;
+  }
+  return atKey || isMap(node) || node === null ? offset : (node.range?.[0] ?? offset);
+}

@@ -1,0 +1,277 @@
+/**
+ * Host in memory, for tests: namespaces, links, addresses, routes, neighbours, sysctls and TAP
+ * descriptors behave as the kernel's do where the control side relies on it. Tests reach into its
+ * fields to look, and to break things.
+ */
+import type { TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
+import {
+  type AddressInfo,
+  type Host,
+  type HostNamespace,
+  type LinkChange,
+  type LinkInfo,
+  type NeighbourInfo,
+  OWN_NETNS,
+  type RouteInfo,
+} from "./Host.js";
+import { HostError, inNamespace } from "./HostError.js";
+
+export interface FakeTap {
+  netns: string;
+  index: number;
+  name: string;
+  persist: boolean;
+}
+
+/** One namespace; removed from FakeHost.namespaces it is gone for new users of its path. */
+export class FakeNamespace implements HostNamespace {
+  linkTable: LinkInfo[] = [];
+  addressTable: AddressInfo[] = [];
+  routeTable: RouteInfo[] = [];
+  neighbourTable: NeighbourInfo[] = [];
+  sysctls = new Map<string, string>();
+
+  constructor(
+    private readonly host: FakeHost,
+    readonly path: string,
+    readonly identity: string,
+  ) {}
+
+  /** Adds a link as a test's starting point. */
+  addLink(name: string, fields: Partial<LinkInfo> = {}): LinkInfo {
+    const index = this.host.nextIndex++;
+    const link: LinkInfo = {
+      index,
+      name,
+      mac: "02:00:00:00:00:01",
+      mtu: 1500,
+      txQueueLength: 1000,
+      up: false,
+      kind: "",
+      alias: "",
+      ...fields,
+    };
+    this.linkTable.push(link);
+    for (const key of ["accept_local", "rp_filter", "forwarding"])
+      this.sysctls.set(`net/ipv4/conf/${name}/${key}`, "0");
+    this.sysctls.set(`net/ipv6/conf/${name}/disable_ipv6`, "0");
+    return link;
+  }
+
+  async link(name: string): Promise<LinkInfo | null> {
+    const found = this.linkTable.find((each) => each.name === name);
+    return found === undefined ? null : { ...found };
+  }
+
+  async links(): Promise<LinkInfo[]> {
+    return this.linkTable.map((each) => ({ ...each }));
+  }
+
+  async setLink(link: LinkInfo, change: LinkChange): Promise<void> {
+    this.host.act(`set link ${link.name} ${Object.keys(change).join(",")}`, this.path);
+    Object.assign(this.own(link), change);
+  }
+
+  async deleteLink(link: LinkInfo): Promise<void> {
+    this.host.act(`delete link ${link.name}`, this.path);
+    this.drop(link.index);
+  }
+
+  async addresses(index?: number): Promise<AddressInfo[]> {
+    return this.addressTable.filter((each) => index === undefined || each.index === index);
+  }
+
+  async addAddress(link: LinkInfo, address: number, length: number): Promise<void> {
+    this.host.act(`add address ${link.name}`, this.path);
+    this.addressTable.push({ index: this.own(link).index, address, length });
+  }
+
+  async deleteAddress(link: LinkInfo, address: number, length: number): Promise<void> {
+    this.host.act(`delete address ${link.name}`, this.path);
+    this.addressTable = this.addressTable.filter(
+      (each) => each.index !== link.index || each.address !== address || each.length !== length,
+    );
+  }
+
+  async routes(): Promise<RouteInfo[]> {
+    return this.routeTable.map((each) => ({ ...each }));
+  }
+
+  async addRoute(link: LinkInfo, route: RouteInfo, replace: boolean): Promise<void> {
+    this.host.act(`${replace ? "replace" : "add"} route ${link.name}`, this.path);
+    if (!this.own(link).up) throw new HostError("add route", link.name, "ENETDOWN", "");
+    const same = (each: RouteInfo) =>
+      each.destination.address === route.destination.address &&
+      each.destination.length === route.destination.length &&
+      each.priority === route.priority;
+    if (!replace && this.routeTable.some(same)) throw new HostError("add route", link.name, "EEXIST", "");
+    this.routeTable = [...this.routeTable.filter((each) => !same(each)), { ...route, index: link.index }];
+  }
+
+  async deleteRoute(route: RouteInfo): Promise<void> {
+    this.host.act("delete route", this.path);
+    this.routeTable = this.routeTable.filter(
+      (each) =>
+        each.index !== route.index ||
+        each.destination.address !== route.destination.address ||
+        each.destination.length !== route.destination.length,
+    );
+  }
+
+  async neighbours(index: number): Promise<NeighbourInfo[]> {
+    return this.neighbourTable.filter((each) => each.index === index);
+  }
+
+  async setNeighbour(link: LinkInfo, address: string, mac: string): Promise<void> {
+    this.host.act(`set neighbour ${link.name}`, this.path);
+    this.neighbourTable = this.neighbourTable.filter(
+      (each) => each.index !== link.index || each.address !== address,
+    );
+    this.neighbourTable.push({ index: link.index, address, mac, permanent: true });
+  }
+
+  async readSysctl(key: string): Promise<string | null> {
+    return this.sysctls.get(key) ?? null;
+  }
+
+  async writeSysctl(key: string, value: string): Promise<void> {
+    this.host.act(`sysctl ${key}`, this.path);
+    if (!this.sysctls.has(key)) throw new HostError(`set sysctl ${key}`, this.path, "ENOENT", "");
+    this.sysctls.set(key, value);
+  }
+
+  /** Removes a link with all that hangs on it. */
+  drop(index: number): void {
+    const gone = this.linkTable.find((each) => each.index === index);
+    this.linkTable = this.linkTable.filter((each) => each.index !== index);
+    this.addressTable = this.addressTable.filter((each) => each.index !== index);
+    this.routeTable = this.routeTable.filter((each) => each.index !== index);
+    this.neighbourTable = this.neighbourTable.filter((each) => each.index !== index);
+    if (gone !== undefined)
+      for (const key of [...this.sysctls.keys()])
+        if (key.includes(`/conf/${gone.name}/`)) this.sysctls.delete(key);
+  }
+
+  private own(link: LinkInfo): LinkInfo {
+    const found = this.linkTable.find((each) => each.index === link.index);
+    if (found === undefined) throw new HostError("change link", link.name, "ENODEV", "");
+    return found;
+  }
+}
+
+export class FakeHost implements Host {
+  readonly namespaces = new Map<string, FakeNamespace>();
+  readonly taps = new Map<number, FakeTap>();
+  readonly sockets = new Map<number, UdpOptions>();
+  /** Every change that was attempted, in order. */
+  readonly actions: string[] = [];
+  /** TUN_F_* bits that the kernel of this host knows. */
+  offloads = 0x6f;
+  /** What missingCapabilities answers. */
+  missing: string[] = [];
+  nextIndex = 1;
+  private nextFd = 100;
+  private nextIdentity = 1;
+  private readonly failures: { pattern: RegExp; code: string }[] = [];
+
+  constructor() {
+    this.addNamespace("").addLink("lo");
+  }
+
+  /** Makes a namespace with lo at `path`, a new one even where there was one before. */
+  addNamespace(path: string): FakeNamespace {
+    const made = new FakeNamespace(this, path, `ns:${this.nextIdentity++}`);
+    this.namespaces.set(path, made);
+    if (path !== "") made.addLink("lo");
+    return made;
+  }
+
+  /** Lets every action that matches fail with `code`, until the returned function is called. */
+  failOn(pattern: RegExp, code: string): () => void {
+    const failure = { pattern, code };
+    this.failures.push(failure);
+    return () => this.failures.splice(this.failures.indexOf(failure), 1);
+  }
+
+  netnsIdentity(path: string): string | null {
+    return this.namespaces.get(path === OWN_NETNS ? "" : path)?.identity ?? null;
+  }
+
+  async within<T>(path: string, fn: (namespace: HostNamespace) => Promise<T>): Promise<T> {
+    const namespace = this.namespaces.get(path);
+    if (namespace === undefined) throw new HostError("open a netlink socket", path, "ENOENT", "");
+    return fn(namespace);
+  }
+
+  openTap(options: TapOptions): TapHandle {
+    this.act(`open ${options.name}`, options.netns);
+    const fail = (code: string) => {
+      throw new HostError(
+        `${options.mode} TAP device`,
+        `${options.name}${inNamespace(options.netns)}`,
+        code,
+        "",
+      );
+    };
+    const namespace = this.namespaces.get(options.netns);
+    if (namespace === undefined) return fail("ENOENT") as never;
+    let link = namespace.linkTable.find((each) => each.name === options.name);
+    if (link === undefined && options.mode === "attach") fail("ENODEV");
+    if (link !== undefined && options.mode === "create") fail("EEXIST");
+    if ((options.offloads & ~this.offloads) !== 0) fail("EINVAL");
+    const created = link === undefined;
+    link ??= namespace.addLink(options.name, { kind: "tun" });
+    if (link.kind !== "tun") fail("EINVAL");
+    for (const tap of this.taps.values()) if (tap.index === link.index) fail("EBUSY");
+    const fd = this.nextFd++;
+    this.taps.set(fd, {
+      netns: options.netns,
+      index: link.index,
+      name: options.name,
+      persist: options.persist,
+    });
+    const optional = options.optionalOffloads.filter((bits) => (bits & ~this.offloads) === 0);
+    const offloads = optional.reduce((all, bits) => all | bits, options.offloads);
+    return { fd, ifindex: link.index, created, offloads };
+  }
+
+  setTapPersist(fd: number, persist: boolean): void {
+    const tap = this.taps.get(fd);
+    if (tap === undefined) throw new HostError("set persistence of a TAP device", "", "EBADF", "");
+    tap.persist = persist;
+  }
+
+  openUdp(options: UdpOptions): number {
+    this.act(`bind ${options.address}:${options.port}`, options.netns);
+    for (const other of this.sockets.values())
+      if (other.address === options.address && other.port === options.port)
+        throw new HostError(`bind UDP ${options.address}:${options.port}`, "", "EADDRINUSE", "");
+    const fd = this.nextFd++;
+    this.sockets.set(fd, options);
+    return fd;
+  }
+
+  close(fd: number): void {
+    this.actions.push(`close ${this.taps.get(fd)?.name ?? "socket"}`);
+    const tap = this.taps.get(fd);
+    if (tap !== undefined && !tap.persist) this.namespaces.get(tap.netns)?.drop(tap.index);
+    if (!this.taps.delete(fd) && !this.sockets.delete(fd))
+      throw new Error(`close of ${fd}, which is not open`);
+  }
+
+  missingCapabilities(): string[] {
+    return this.missing;
+  }
+
+  checkTun(): void {
+    this.act("open /dev/net/tun", "");
+  }
+
+  /** Notes an attempted change; throws where failOn says so. */
+  act(action: string, netns: string): void {
+    const text = `${action}${inNamespace(netns)}`;
+    this.actions.push(text);
+    const failure = this.failures.find(({ pattern }) => pattern.test(text));
+    if (failure !== undefined) throw new HostError(action, netns, failure.code, "injected");
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * What the control side may do to the host: links, addresses, routes, neighbours, sysctls, TAP
+ * devices and the tunnel socket, each in a network namespace of choice. An interface, so that
+ * everything above is tested with FakeHost and without rights.
+ *
+ * A namespace is given by the path of its file (/run/netns/NAME, /proc/PID/ns/net); "" is the
+ * thread's own. Must not know what is wanted: desired/ does, and reconcile/ compares.
+ */
+import type { TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
+
+export type { TapHandle, TapOptions, UdpOptions };
+
+/** Path of the calling thread's own network namespace, for netnsIdentity. */
+export const OWN_NETNS = "/proc/thread-self/ns/net";
+
+export interface LinkInfo {
+  index: number;
+  name: string;
+  /** aa:bb:cc:dd:ee:ff, "" where the device has none. */
+  mac: string;
+  mtu: number;
+  txQueueLength: number;
+  up: boolean;
+  /** IFLA_INFO_KIND: "tun" for TUN and TAP devices, "veth", "vxlan", …; "" for a physical one. */
+  kind: string;
+  /** IFLA_IFALIAS, "" without. */
+  alias: string;
+}
+
+/** What to change on a link; what is left out stays. */
+export interface LinkChange {
+  mac?: string;
+  mtu?: number;
+  txQueueLength?: number;
+  alias?: string;
+  up?: boolean;
+}
+
+export interface AddressInfo {
+  /** Index of the link. */
+  index: number;
+  /** int32. */
+  address: number;
+  /** Prefix length. */
+  length: number;
+}
+
+/** An IPv4 unicast route of the main table. */
+export interface RouteInfo {
+  /** int32 address and prefix length of the destination. */
+  destination: { address: number; length: number };
+  /** Index of the output link, 0 without (blackhole, multipath). */
+  index: number;
+  /** Dotted decimal, null where the destination is on the link. */
+  gateway: string | null;
+  /** Preferred source, dotted decimal, null without. */
+  source: string | null;
+  /** rtm_protocol. */
+  protocol: number;
+  /** Metric. */
+  priority: number;
+}
+
+export interface NeighbourInfo {
+  index: number;
+  address: string;
+  mac: string;
+  permanent: boolean;
+}
+
+/**
+ * An open view of one namespace. Valid inside Host.within only. Every method rejects with a
+ * HostError.
+ */
+export interface HostNamespace {
+  /** The link called `name`, null where there is none. */
+  link(name: string): Promise<LinkInfo | null>;
+  links(): Promise<LinkInfo[]>;
+  setLink(link: LinkInfo, change: LinkChange): Promise<void>;
+  /** Deletes a link. One that is gone already counts as deleted. */
+  deleteLink(link: LinkInfo): Promise<void>;
+  /** All IPv4 addresses, or those of one link. */
+  addresses(index?: number): Promise<AddressInfo[]>;
+  addAddress(link: LinkInfo, address: number, length: number): Promise<void>;
+  /** Deletes an address. One that is gone already counts as deleted. */
+  deleteAddress(link: LinkInfo, address: number, length: number): Promise<void>;
+  /** IPv4 routes of the main table. */
+  routes(): Promise<RouteInfo[]>;
+  /**
+   * Adds a route through a gateway that is on the link (onlink). `replace`: takes the place of a
+   * route with the same destination and metric; without it such a route gives EEXIST.
+   */
+  addRoute(link: LinkInfo, route: RouteInfo, replace: boolean): Promise<void>;
+  /** Deletes a route. One that is gone already counts as deleted. */
+  deleteRoute(route: RouteInfo): Promise<void>;
+  neighbours(index: number): Promise<NeighbourInfo[]>;
+  /** Adds or replaces a permanent neighbour. */
+  setNeighbour(link: LinkInfo, address: string, mac: string): Promise<void>;
+  /** Value of /proc/sys/KEY without the line end, null where there is no such key. */
+  readSysctl(key: string): Promise<string | null>;
+  writeSysctl(key: string, value: string): Promise<void>;
+}
+
+export interface Host {
+  /**
+   * Identity of the namespace at `path` (device and inode of its nsfs file), null where the path
+   * does not exist or is no network namespace. While a descriptor pins a namespace, no other gets
+   * its identity.
+   */
+  netnsIdentity(path: string): string | null;
+  /** Runs `fn` with a view of the namespace at `path`, and closes the view. */
+  within<T>(path: string, fn: (namespace: HostNamespace) => Promise<T>): Promise<T>;
+  /** Opens a TAP device; synchronous. Throws HostError (EBUSY: another process holds it). */
+  openTap(options: TapOptions): TapHandle;
+  setTapPersist(fd: number, persist: boolean): void;
+  /** Opens and binds the tunnel socket. Throws HostError (EADDRINUSE, EADDRNOTAVAIL). */
+  openUdp(options: UdpOptions): number;
+  /** Closes a descriptor that openTap or openUdp gave. */
+  close(fd: number): void;
+  /** Capabilities that the process needs for all this and has not: CAP_NET_ADMIN, CAP_SYS_ADMIN. */
+  missingCapabilities(): string[];
+  /** Opens /dev/net/tun and closes it again. Throws HostError where TAP devices are not to be had. */
+  checkTun(): void;
+}

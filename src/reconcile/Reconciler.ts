@@ -1,0 +1,601 @@
+/**
+ * Keeps the host and the worker as the config wants them. Owns the descriptors (TAPs and the
+ * tunnel socket), the port numbers and VTEP indices, and what was published last. Must not know
+ * where the config comes from, nor how a packet is handled.
+ *
+ * One pass at a time, in this order, so that the worker never has a table that names a port which
+ * is not attached, and no descriptor is closed which the worker polls:
+ *
+ *   1. what has to go: publish without it, detach its port, close its descriptor (persistence off
+ *      before, where the device shall go too), free its number
+ *   2. what is missing: record it, open the device, configure it, attach its port
+ *   3. what is there: compare with its spec, repair
+ *   4. publish, if the tables differ from the last ones
+ *   5. remove devices that the record names and nobody wants any more
+ *
+ * A pass may fail anywhere and is then simply repeated: on change, on a fault, every resync. One
+ * failing device does not stop the others. Only the first pass (start) is strict: it throws, and
+ * takes back what it made and had not found.
+ */
+import {
+  type DeviceSpec,
+  desiredHost,
+  type HostState,
+  overlayMtu,
+  podDeviceId,
+  TUN_F_USO,
+  type TunnelSpec,
+} from "../desired/host.js";
+import { IndexAllocator } from "../desired/IndexAllocator.js";
+import { type AttachedPort, tableInput } from "../desired/tables.js";
+import type { Host, TapHandle } from "../host/Host.js";
+import type { AgentConfig } from "../model/AgentConfig.js";
+import { parseIpv4 } from "../model/ipv4.js";
+import { MAX_PEERS, MAX_PORTS, PORT_TAP, PORT_UDP } from "../packet/layout.js";
+import type { TableInput } from "../tables/TableInput.js";
+import type { WorkerControl } from "../worker/control.js";
+import { DeviceError } from "./DeviceError.js";
+import { delta } from "./delta.js";
+import {
+  configureDevice,
+  type DevicePlace,
+  deleteDevice,
+  hasTunnelGso,
+  type OpenTap,
+  openDevice,
+} from "./device.js";
+import { type Log, SILENT } from "./Log.js";
+
+/** Port number of the tunnel socket. */
+export const TUNNEL_PORT = 0;
+/** Ports that are no pods': tunnel, node, tunnel GSO. */
+export const RESERVED_PORTS = 3;
+
+/** A device that was lost is opened again no sooner than this after it was opened last. */
+const REOPEN_MS = 1000;
+/** Wanted socket buffers of the tunnel: some 5,000 full frames, for when the worker is held up. */
+const SOCKET_BUFFER = 8 * 1024 * 1024;
+
+/** The durable list of devices that we made or are about to make. */
+export interface DeviceRecord {
+  /** The list; the same array until the next write. */
+  devices(): DevicePlace[];
+  /** Replaces the list; durable when it returns. */
+  write(devices: DevicePlace[]): void;
+}
+
+export interface ReconcilerOptions {
+  host: Host;
+  worker: WorkerControl;
+  buildImage: (input: TableInput) => SharedArrayBuffer;
+  record: DeviceRecord;
+  log?: Log;
+  /** Milliseconds, monotonic. */
+  now?: () => number;
+}
+
+/** A pod or node device as `status` shows it. */
+export interface DeviceStatus {
+  id: string;
+  state: "up" | "failed";
+  /** Why it failed. */
+  message: string;
+  /** Port number, -1 where it has none. */
+  port: number;
+  ifindex: number;
+  mtu: number;
+}
+
+export interface ReconcilerStatus {
+  underlayMtu: number;
+  overlayMtu: number;
+  /** How frames leave: whole 64 KiB frames to the kernel, or segments by UDP_SEGMENT. */
+  send: "tunnel-gso" | "udp-segment";
+  /** podwire0 takes UDP GSO frames. */
+  uso: boolean;
+  devices: DeviceStatus[];
+  published: number;
+}
+
+interface OpenDevice {
+  spec: DeviceSpec;
+  tap: OpenTap;
+  port: number;
+  /** The worker reported a fault, or the device is gone. */
+  lost: boolean;
+}
+
+interface Tunnel {
+  spec: TunnelSpec;
+  fd: number;
+  lost: boolean;
+}
+
+export class Reconciler {
+  private readonly host: Host;
+  private worker: WorkerControl;
+  private readonly log: Log;
+  private readonly now: () => number;
+  private readonly ports = new IndexAllocator(RESERVED_PORTS, MAX_PORTS, "port number");
+  private readonly vteps = new IndexAllocator(0, MAX_PEERS, "VTEP index");
+  private readonly open = new Map<string, OpenDevice>();
+  /** Why a device failed at the last attempt, by id. */
+  private readonly failures = new Map<string, string>();
+  /** Devices whose namespace was missing at the last attempt. */
+  private readonly missing = new Set<string>();
+  /** When an opening was last attempted, by id. */
+  private readonly lastOpened = new Map<string, number>();
+  private tunnel: Tunnel | null = null;
+  private config: AgentConfig | null = null;
+  private underlayMtu = 0;
+  /** The kernel refused tunnel GSO: not asked again. */
+  private gsoRefused = false;
+  private publishedInput = "";
+  private publishedCount = 0;
+  private queue: Promise<unknown> = Promise.resolve();
+  private retry: NodeJS.Timeout | null = null;
+  private pending = false;
+  private stopped = false;
+
+  constructor(private readonly options: ReconcilerOptions) {
+    this.host = options.host;
+    this.worker = options.worker;
+    this.log = options.log ?? SILENT;
+    this.now = options.now ?? (() => performance.now());
+  }
+
+  /**
+   * The strict first pass. Throws the first DeviceError or HostError, after it has removed what it
+   * created and closed what it opened; what it found stays as it is.
+   */
+  start(config: AgentConfig): Promise<void> {
+    return this.enqueue(async () => {
+      const recorded = this.options.record.devices();
+      this.config = config;
+      try {
+        await this.openTunnel(config);
+        await this.pass(true);
+      } catch (error) {
+        await this.undo(recorded);
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Takes over a new config. Throws a HostError, and keeps the old one, where the tunnel socket it
+   * asks for cannot be had; everything else that fails is logged and tried again.
+   */
+  reconfigure(config: AgentConfig): Promise<void> {
+    return this.enqueue(async () => {
+      await this.openTunnel(config);
+      if (config.dataplane.tunnelGso !== this.config?.dataplane.tunnelGso) this.gsoRefused = false;
+      this.config = config;
+      await this.safePass();
+    });
+  }
+
+  /** One pass, to repair what was changed behind our back. Never throws. */
+  resync(): Promise<void> {
+    return this.enqueue(() => this.safePass());
+  }
+
+  /** The worker can no longer use a port. Its descriptor is closed, and the device opened again. */
+  portFailed(port: number, errno: number): void {
+    if (port === TUNNEL_PORT && this.tunnel !== null) this.tunnel.lost = true;
+    for (const device of this.open.values()) if (device.port === port) device.lost = true;
+    this.log.warn({ port, errno }, "a port failed");
+    this.kick();
+  }
+
+  /**
+   * Looks whether a pod's namespace went, came or was replaced, and starts a pass if so. Cheap: one
+   * stat(2) per pod. An open TAP descriptor pins a namespace whose path is gone, so this must be
+   * called every second or so.
+   */
+  checkNamespaces(): void {
+    for (const pod of this.config?.pods ?? []) {
+      const id = podDeviceId(pod.name);
+      const open = this.open.get(id);
+      const identity = this.host.netnsIdentity(pod.netns);
+      if (open === undefined ? identity !== null && this.missing.has(id) : identity !== open.tap.identity) {
+        this.kick();
+        return;
+      }
+    }
+  }
+
+  /** Goes on with a new worker after the old one ended: attaches every port and publishes. */
+  replaceWorker(worker: WorkerControl): Promise<void> {
+    return this.enqueue(async () => {
+      this.worker = worker;
+      this.publishedInput = "";
+      if (this.tunnel !== null) await worker.attachPort(TUNNEL_PORT, PORT_UDP, this.tunnel.fd);
+      for (const { port, tap } of this.open.values()) await worker.attachPort(port, PORT_TAP, tap.handle.fd);
+      await this.safePass();
+    });
+  }
+
+  status(): ReconcilerStatus {
+    const node = this.open.get("node");
+    const ids = new Set([...this.open.keys(), ...this.failures.keys()]);
+    return {
+      underlayMtu: this.underlayMtu,
+      overlayMtu: overlayMtu(this.underlayMtu),
+      send: this.open.has("gso") ? "tunnel-gso" : "udp-segment",
+      uso: node !== undefined && takesUso(node.tap.handle),
+      devices: [...ids].map((id) => this.deviceStatus(id)),
+      published: this.publishedCount,
+    };
+  }
+
+  /** Closes every descriptor. Persistent devices stay, with everything on them. */
+  stop(): Promise<void> {
+    this.stopped = true;
+    if (this.retry !== null) clearTimeout(this.retry);
+    return this.enqueue(async () => {
+      for (const device of this.open.values()) this.host.close(device.tap.handle.fd);
+      this.open.clear();
+      if (this.tunnel !== null) this.host.close(this.tunnel.fd);
+      this.tunnel = null;
+    });
+  }
+
+  private deviceStatus(id: string): DeviceStatus {
+    const device = this.open.get(id);
+    const message = this.failures.get(id) ?? "";
+    return {
+      id,
+      state: message === "" ? "up" : "failed",
+      message,
+      port: device?.port ?? -1,
+      ifindex: device?.tap.handle.ifindex ?? 0,
+      mtu: device?.spec.mtu ?? 0,
+    };
+  }
+
+  /** Passes run one after another. */
+  private enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.queue.then(work);
+    this.queue = result.catch(() => {});
+    return result;
+  }
+
+  /** Asks for a pass soon; several requests before it starts give one pass. */
+  private kick(): void {
+    if (this.pending || this.stopped) return;
+    this.pending = true;
+    void this.enqueue(async () => {
+      this.pending = false;
+      await this.safePass();
+    });
+  }
+
+  private async safePass(): Promise<void> {
+    if (this.stopped) return;
+    try {
+      await this.pass(false);
+    } catch (error) {
+      this.log.error({ err: error }, "could not bring the node to its desired state; will try again");
+    }
+  }
+
+  private async pass(strict: boolean): Promise<void> {
+    const config = this.config!;
+    await this.readUnderlay(config);
+    if (this.tunnel?.lost) await this.openTunnel(config);
+    const want = desiredHost(config, { underlayMtu: this.underlayMtu });
+    const specs = devicesOf(want, this.gsoRefused);
+    this.forgetFailures(specs);
+
+    await this.removeStale(config, specs);
+    const missing = specs.filter((spec) => !this.open.has(spec.id));
+    const present = specs.filter((spec) => this.open.has(spec.id));
+    await this.addMissing(config, missing, strict);
+    for (const spec of present) await this.repair(spec);
+    if (present.some((spec) => this.open.get(spec.id)?.lost)) this.kick();
+    await this.publish(config);
+    await this.removeOrphans(specs);
+  }
+
+  // ---- underlay -----------------------------------------------------------------------------
+
+  private async readUnderlay(config: AgentConfig): Promise<void> {
+    if (config.underlay.mtu !== null) {
+      this.underlayMtu = config.underlay.mtu;
+      return;
+    }
+    const mtu = await underlayMtu(this.host, config.underlay.address);
+    if (mtu !== null) this.underlayMtu = mtu;
+    else if (this.underlayMtu === 0)
+      throw new Error(`no interface has the underlay address ${config.underlay.address}`);
+    else
+      this.log.warn({ address: config.underlay.address }, "no interface has the underlay address any more");
+  }
+
+  /** Opens the tunnel socket that `config` asks for, unless it is open; then lets go of the old one. */
+  private async openTunnel(config: AgentConfig): Promise<void> {
+    const spec: TunnelSpec = { address: config.underlay.address, port: config.underlay.port };
+    const old = this.tunnel;
+    const same = old !== null && old.spec.address === spec.address && old.spec.port === spec.port;
+    if (same && !old.lost) return;
+    // A lost socket still holds the address that the new one needs.
+    if (same) await this.closeTunnel();
+    const fd = this.host.openUdp({
+      netns: "",
+      ...spec,
+      gro: true,
+      receiveBuffer: SOCKET_BUFFER,
+      sendBuffer: SOCKET_BUFFER,
+    });
+    try {
+      if (this.tunnel !== null) await this.closeTunnel();
+      await this.worker.attachPort(TUNNEL_PORT, PORT_UDP, fd);
+    } catch (error) {
+      this.host.close(fd);
+      throw error;
+    }
+    this.tunnel = { spec, fd, lost: false };
+  }
+
+  private async closeTunnel(): Promise<void> {
+    const { fd } = this.tunnel!;
+    this.tunnel = null;
+    await this.detach(TUNNEL_PORT);
+    this.host.close(fd);
+  }
+
+  /** Takes a port from the worker. A worker that cannot answer has ended, and polls nothing. */
+  private async detach(port: number): Promise<void> {
+    try {
+      await this.worker.detachPort(port);
+    } catch (error) {
+      this.log.warn({ port, err: error }, "the worker did not detach a port");
+    }
+  }
+
+  // ---- devices ------------------------------------------------------------------------------
+
+  /** Step 1: lets go of what is not wanted any more, or cannot be kept as it is. */
+  private async removeStale(config: AgentConfig, specs: DeviceSpec[]): Promise<void> {
+    const { change, remove } = delta(
+      specs,
+      this.open.values(),
+      (spec) => spec.id,
+      (device) => device.spec.id,
+      (spec, device) => !device.lost && this.canKeep(spec, device),
+    );
+    const leaving = [
+      ...change.map(({ actual, desired }) => ({ device: actual, again: desired })),
+      ...remove.map((device) => ({ device, again: null })),
+    ];
+    if (leaving.length === 0) return;
+    for (const { device } of leaving) this.open.delete(device.spec.id);
+    await this.publish(config);
+    for (const { device, again } of leaving) {
+      await this.detach(device.port);
+      // The device goes with its descriptor, unless this same one is attached again.
+      if (again === null || !samePlace(again, device.spec) || this.isReplaced(device)) this.unpersist(device);
+      this.host.close(device.tap.handle.fd);
+      if (again === null) {
+        this.ports.release(device.spec.id);
+        this.log.info({ device: device.spec.id }, "removed");
+      }
+    }
+  }
+
+  /** Whether an open device can become `spec` without being opened anew. */
+  private canKeep(spec: DeviceSpec, device: OpenDevice): boolean {
+    const tap = (each: DeviceSpec) => JSON.stringify(each.tap);
+    return samePlace(spec, device.spec) && tap(spec) === tap(device.spec) && !this.isReplaced(device);
+  }
+
+  /** Whether the namespace of an open device is gone from its path, or another one is there now. */
+  private isReplaced({ spec, tap }: OpenDevice): boolean {
+    return spec.netns !== "" && this.host.netnsIdentity(spec.netns) !== tap.identity;
+  }
+
+  private unpersist(device: OpenDevice): void {
+    try {
+      this.host.setTapPersist(device.tap.handle.fd, false);
+    } catch (error) {
+      // The device went already: there is nothing left to remove.
+      this.log.debug({ device: device.spec.id, err: error }, "persistence");
+    }
+  }
+
+  /** Step 2. */
+  private async addMissing(config: AgentConfig, specs: DeviceSpec[], strict: boolean): Promise<void> {
+    const ready = specs.filter((spec) => this.mayOpen(spec));
+    if (ready.length < specs.length) this.retryLater();
+    if (ready.length === 0) return;
+    for (const spec of ready) {
+      const before = this.options.record.devices();
+      try {
+        await this.addDevice(config, spec, before);
+        this.succeeded(spec.id);
+      } catch (error) {
+        // It was not made, or is gone again: it must not pass for ours when somebody else makes it.
+        if (this.options.record.devices() !== before) this.options.record.write(before);
+        const optional = spec.role === "gso" && config.dataplane.tunnelGso === "auto";
+        if (strict && !optional) throw error;
+        this.failed(spec, error);
+      }
+    }
+  }
+
+  private async addDevice(config: AgentConfig, spec: DeviceSpec, before: DevicePlace[]): Promise<void> {
+    const recorded = before.some((place) => samePlace(place, spec));
+    const tap = await openDevice(this.host, spec, recorded, () => {
+      const { netns, name } = spec;
+      if (spec.tap.persist && !recorded) this.options.record.write([...before, { netns, name }]);
+    });
+    if (spec.role === "gso" && !hasTunnelGso(tap.handle)) {
+      this.host.close(tap.handle.fd);
+      if (config.dataplane.tunnelGso === "on")
+        throw new DeviceError("no-tunnel-gso", spec, "this kernel has no tunnel GSO on TAP devices");
+      this.gsoRefused = true;
+      this.log.info({}, "the kernel has no tunnel GSO on TAP devices; sending segments");
+      return;
+    }
+    const device: OpenDevice = { spec, tap, port: this.portNumber(spec), lost: false };
+    // From here on undo() and the next pass know of it.
+    this.open.set(spec.id, device);
+    try {
+      await configureDevice(this.host, spec, tap);
+      await this.worker.attachPort(device.port, PORT_TAP, tap.handle.fd);
+    } catch (error) {
+      this.open.delete(spec.id);
+      if (tap.handle.created) this.unpersist(device);
+      this.host.close(tap.handle.fd);
+      throw error;
+    }
+    const { created, ifindex } = tap.handle;
+    this.log.info({ device: spec.id, ifindex, port: device.port }, created ? "created" : "attached");
+  }
+
+  private portNumber(spec: DeviceSpec): number {
+    if (spec.role === "node") return 1;
+    if (spec.role === "gso") return 2;
+    return this.ports.acquire(spec.id);
+  }
+
+  /** Step 3. */
+  private async repair(spec: DeviceSpec): Promise<void> {
+    const device = this.open.get(spec.id);
+    if (device === undefined) return;
+    try {
+      const changes = await configureDevice(this.host, spec, device.tap);
+      device.spec = spec;
+      if (changes.length > 0) this.log.info({ device: spec.id, changes }, "repaired");
+      this.succeeded(spec.id);
+    } catch (error) {
+      if (error instanceof DeviceError && error.fault === "lost") device.lost = true;
+      this.failed(spec, error);
+    }
+  }
+
+  /** Step 5: devices of ours, by the record, that nobody wants and that are not open. */
+  private async removeOrphans(specs: DeviceSpec[]): Promise<void> {
+    const recorded = this.options.record.devices();
+    const lasting = specs.filter((spec) => spec.tap.persist);
+    const keep = recorded.filter((place) => lasting.some((spec) => samePlace(spec, place)));
+    for (const place of recorded) {
+      if (keep.includes(place)) continue;
+      try {
+        if (await deleteDevice(this.host, place)) this.log.info({ ...place }, "removed a device left over");
+      } catch (error) {
+        this.log.error({ ...place, err: error }, "could not remove a device left over");
+        keep.push(place);
+      }
+    }
+    if (keep.length < recorded.length) this.options.record.write(keep);
+  }
+
+  // ---- tables -------------------------------------------------------------------------------
+
+  /** Step 4: publishes what the open devices and the config give, if it is not what was published. */
+  private async publish(config: AgentConfig): Promise<void> {
+    const names = new Set(config.vteps.map((vtep) => vtep.node));
+    const vteps = new Map<string, number>();
+    for (const name of names) vteps.set(name, this.vteps.acquire(name));
+    const pods = new Map<string, AttachedPort>();
+    for (const pod of config.pods) {
+      const device = this.open.get(podDeviceId(pod.name));
+      if (device !== undefined) pods.set(pod.name, attachedPort(device));
+    }
+    const node = this.open.get("node");
+    const input = tableInput(config, {
+      underlayMtu: this.underlayMtu,
+      tunnelPort: TUNNEL_PORT,
+      node: node === undefined ? null : attachedPort(node),
+      gsoPort: this.open.get("gso")?.port ?? -1,
+      pods,
+      vteps,
+    });
+    const text = JSON.stringify(input);
+    if (text === this.publishedInput) return;
+    await this.worker.publish(this.options.buildImage(input));
+    this.publishedInput = text;
+    this.publishedCount++;
+    // Only now no table names them any more.
+    for (const name of this.vteps.keys()) if (!names.has(name)) this.vteps.release(name);
+  }
+
+  // ---- failures -----------------------------------------------------------------------------
+
+  private mayOpen(spec: DeviceSpec): boolean {
+    const last = this.lastOpened.get(spec.id);
+    if (last !== undefined && this.now() - last < REOPEN_MS) return false;
+    this.lastOpened.set(spec.id, this.now());
+    return true;
+  }
+
+  private retryLater(): void {
+    if (this.retry !== null || this.stopped) return;
+    this.retry = setTimeout(() => {
+      this.retry = null;
+      this.kick();
+    }, REOPEN_MS);
+    this.retry.unref();
+  }
+
+  /** Logs a failure once, until it changes or is over. */
+  private failed(spec: DeviceSpec, error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    if (error instanceof DeviceError && error.fault === "netns-missing") this.missing.add(spec.id);
+    else this.missing.delete(spec.id);
+    if (this.failures.get(spec.id) === message) return;
+    this.failures.set(spec.id, message);
+    this.log.error({ device: spec.id, err: error }, `${spec.id}: ${message}`);
+  }
+
+  private succeeded(id: string): void {
+    this.missing.delete(id);
+    if (this.failures.delete(id)) this.log.info({ device: id }, "is well again");
+  }
+
+  private forgetFailures(specs: DeviceSpec[]): void {
+    const wanted = new Set(specs.map((spec) => spec.id));
+    for (const map of [this.failures, this.lastOpened])
+      for (const id of map.keys()) if (!wanted.has(id)) map.delete(id);
+  }
+
+  /** Takes back what a failed start made. */
+  private async undo(recorded: DevicePlace[]): Promise<void> {
+    for (const device of this.open.values()) {
+      await this.detach(device.port);
+      if (device.tap.handle.created) this.unpersist(device);
+      this.host.close(device.tap.handle.fd);
+    }
+    this.open.clear();
+    if (this.tunnel !== null) await this.closeTunnel();
+    if (this.options.record.devices() !== recorded) this.options.record.write(recorded);
+  }
+}
+
+/** MTU of the interface that has `address` (dotted decimal) in the agent's namespace; null without one. */
+export async function underlayMtu(host: Host, address: string): Promise<number | null> {
+  const wanted = parseIpv4(address);
+  return host.within("", async (namespace) => {
+    const owner = (await namespace.addresses()).find((each) => each.address === wanted);
+    if (owner === undefined) return null;
+    return (await namespace.links()).find((link) => link.index === owner.index)?.mtu ?? null;
+  });
+}
+
+function devicesOf(want: HostState, gsoRefused: boolean): DeviceSpec[] {
+  return [want.node, ...(want.gso === null || gsoRefused ? [] : [want.gso]), ...want.pods];
+}
+
+function attachedPort({ port, tap }: OpenDevice): AttachedPort {
+  return { port, uso: takesUso(tap.handle) };
+}
+
+function takesUso(handle: TapHandle): boolean {
+  return (handle.offloads & TUN_F_USO) === TUN_F_USO;
+}
+
+function samePlace(a: DevicePlace, b: DevicePlace): boolean {
+  return a.netns === b.netns && a.name === b.name;
+}

@@ -1,0 +1,69 @@
+/**
+ * A WorkerControl without threads. It holds the control side to the contract: a published table
+ * names only ports that are attached, and a port is detached only when no table names it.
+ */
+import type { TableInput } from "../../src/tables/TableInput.js";
+import type { CounterSnapshot, WorkerControl } from "../../src/worker/control.js";
+
+export class FakeWorker implements WorkerControl {
+  /** Descriptor and kind by port number. */
+  readonly ports = new Map<number, { kind: number; fd: number }>();
+  /** Every command, in order: "attach 3", "detach 3", "publish". */
+  readonly commands: string[] = [];
+  /** Every published input, in order. */
+  readonly published: TableInput[] = [];
+  /** Breaches of the contract. */
+  readonly breaches: string[] = [];
+  stopped = false;
+  private readonly inputs: Map<SharedArrayBuffer, TableInput>;
+
+  /** @param former takes images that the former one's buildImage made */
+  constructor(former?: FakeWorker) {
+    this.inputs = former?.inputs ?? new Map();
+  }
+
+  /** To be given as buildImage. */
+  readonly buildImage = (input: TableInput): SharedArrayBuffer => {
+    const image = new SharedArrayBuffer(8);
+    this.inputs.set(image, structuredClone(input));
+    return image;
+  };
+
+  /** The input published last. */
+  get tables(): TableInput {
+    const last = this.published.at(-1);
+    if (last === undefined) throw new Error("nothing was published");
+    return last;
+  }
+
+  async attachPort(port: number, kind: number, fd: number): Promise<void> {
+    this.commands.push(`attach ${port}`);
+    if (this.ports.has(port)) this.breaches.push(`port ${port} attached twice`);
+    this.ports.set(port, { kind, fd });
+  }
+
+  async detachPort(port: number): Promise<void> {
+    this.commands.push(`detach ${port}`);
+    const named = this.published.at(-1)?.ports.some((each) => each.port === port) === true;
+    if (named) this.breaches.push(`port ${port} detached while the table names it`);
+    this.ports.delete(port);
+  }
+
+  async publish(image: SharedArrayBuffer): Promise<void> {
+    this.commands.push("publish");
+    const input = this.inputs.get(image);
+    if (input === undefined) throw new Error("an image that buildImage did not make");
+    for (const { port } of input.ports)
+      if (!this.ports.has(port)) this.breaches.push(`port ${port} published but not attached`);
+    this.published.push(input);
+  }
+
+  counters(): CounterSnapshot {
+    return { received: 7, forwarded: 5, answered: 1, dropped: { noRoute: 1 }, other: {} };
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.ports.clear();
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * Traffic between namespaces by programs that we did not write, or that know nothing of us
+ * (traffic.py, inject.py). Every function throws when something is lost, changed or refused.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type TestNet, type TestProcess, waitFor } from "./netns.js";
+
+const TRAFFIC = fileURLToPath(new URL("./traffic.py", import.meta.url));
+const INJECT = fileURLToPath(new URL("./inject.py", import.meta.url));
+
+export const TCP_PORT = 7001;
+export const UDP_PORT = 7002;
+const IPERF_PORT = 5201;
+
+/** A namespace, and the address that others reach it at. */
+export interface Peer {
+  ns: string;
+  address: string;
+}
+
+/** Starts a server and waits for the word that it prints once it listens. */
+export async function startServer(
+  net: TestNet,
+  ns: string,
+  command: string,
+  args: string[],
+  word: string,
+): Promise<TestProcess> {
+  const server = net.spawn(ns, command, args);
+  await waitFor(() => server.stdout.includes(word) || server.stderr.includes(word) || server.code !== null, {
+    deadlineMs: 20_000,
+    what: `${command} ${args.join(" ")}: "${word}"`,
+  });
+  if (server.code !== null) throw new Error(`${command} ended: ${server.stderr}${server.stdout}`);
+  return server;
+}
+
+/** Checksumming TCP and echoing UDP servers in each of the namespaces. */
+export async function startServers(net: TestNet, ...namespaces: string[]): Promise<void> {
+  await Promise.all(
+    namespaces.flatMap((ns) => [
+      startServer(net, ns, "python3", [TRAFFIC, "tcp-serve", String(TCP_PORT)], "ready"),
+      startServer(net, ns, "python3", [TRAFFIC, "udp-serve", String(UDP_PORT)], "ready"),
+    ]),
+  );
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: each command has its own report.
+async function run(net: TestNet, ns: string, ...args: (string | number)[]): Promise<any> {
+  const { stdout } = await net.exec(ns, "python3", [TRAFFIC, ...args.map(String)]);
+  return JSON.parse(stdout);
+}
+
+let seed = 1;
+
+/** `bytes` seeded bytes by TCP, each end's SHA-256 equal. put: to the server; get: from it. */
+export async function transfer(
+  net: TestNet,
+  from: string,
+  to: string,
+  direction: "put" | "get",
+  bytes: number,
+): Promise<void> {
+  await run(net, from, `tcp-${direction}`, to, TCP_PORT, bytes, seed++);
+}
+
+/** Both directions, one after the other, from both ends. */
+export async function transferBothWays(net: TestNet, a: Peer, b: Peer, bytes: number): Promise<void> {
+  await transfer(net, a.ns, b.address, "put", bytes);
+  await transfer(net, a.ns, b.address, "get", bytes);
+  await transfer(net, b.ns, a.address, "put", bytes);
+}
+
+/** Starts a TCP stream that lasts until endStream(); `rate` in bytes per second. */
+export function startStream(net: TestNet, from: string, to: string, rate: number): TestProcess {
+  const args = [TRAFFIC, "tcp-stream", to, TCP_PORT, seed++, rate].map(String);
+  return net.spawn(from, "python3", args);
+}
+
+/** Ends a stream and throws unless all of it arrived unchanged. Returns the bytes. */
+export async function endStream(stream: TestProcess): Promise<number> {
+  stream.kill("SIGTERM");
+  const code = await stream.exited;
+  if (code !== 0) throw new Error(`stream: exit ${code}: ${stream.stderr}${stream.stdout}`);
+  return Number(JSON.parse(stream.stdout).received[1]);
+}
+
+/** Starts a TCP server that prints what it has received so far; one stream at a time. */
+export async function startMeter(net: TestNet, ns: string): Promise<() => number> {
+  const server = await startServer(net, ns, "python3", [TRAFFIC, "tcp-serve", String(TCP_PORT)], "ready");
+  return () => Number(/received (\d+)\n$/.exec(server.stdout)?.[1] ?? 0);
+}
+
+/** `count` datagrams of each size there and back. */
+export async function echo(
+  net: TestNet,
+  from: string,
+  to: string,
+  count: number,
+  sizes: number[],
+): Promise<void> {
+  const { echoed } = await run(net, from, "udp-echo", to, UDP_PORT, seed++, count, ...sizes);
+  if (echoed !== count * sizes.length) throw new Error(`${echoed} of ${count * sizes.length} echoed`);
+}
+
+/** Trains of `count` datagrams, sent by one call each, that come back one by one. */
+export async function echoTrain(
+  net: TestNet,
+  from: string,
+  to: string,
+  rounds: number,
+  size: number,
+  count: number,
+  last: number,
+): Promise<void> {
+  const { echoed } = await run(net, from, "udp-gso", to, UDP_PORT, seed++, rounds, size, count, last);
+  if (echoed !== rounds * count) throw new Error(`${echoed} of ${rounds * count} echoed`);
+}
+
+/** Pings once for each size, every answer received. */
+export async function ping(
+  net: TestNet,
+  from: string,
+  to: string,
+  sizes: number[] = [56],
+  args: string[] = [],
+): Promise<void> {
+  for (const size of sizes) {
+    const all = ["-n", "-c", "3", "-i", "0.05", "-W", "5", "-s", String(size), ...args, to];
+    const { stdout } = await net.exec(from, "ping", all);
+    if (!/ 3 received/.test(stdout)) throw new Error(stdout);
+  }
+}
+
+/** What ping prints where no answer is expected. */
+export async function pingOutput(net: TestNet, from: string, to: string, args: string[]): Promise<string> {
+  const result = await net.tryExec(from, "ping", ["-n", "-c", "1", "-W", "5", ...args, to]);
+  return `${result.stdout}${result.stderr}`;
+}
+
+/** Starts iperf3's server. */
+export async function startIperf(net: TestNet, ns: string): Promise<void> {
+  await startServer(net, ns, "iperf3", ["-s", "--forceflush"], "Server listening");
+}
+
+/** Paced UDP by iperf3; returns its own sum. `rate` in bits per second. */
+export async function iperfUdp(
+  net: TestNet,
+  from: string,
+  to: string,
+  options: { rate: number; length: number; seconds: number; reverse?: boolean },
+): Promise<{ packets: number; lost_packets: number }> {
+  const { rate, length, seconds, reverse } = options;
+  const args = ["-c", to, "-p", IPERF_PORT, "-u", "-b", rate, "-l", length, "-t", seconds, "-J"].map(String);
+  const { stdout } = await net.exec(from, "iperf3", reverse === true ? [...args, "-R"] : args);
+  return JSON.parse(stdout).end.sum;
+}
+
+/** Writes packets the way inject.py reads them. */
+function packetFile(net: TestNet, packets: Buffer[]): string {
+  const file = join(net.directory(), "packets");
+  const parts = packets.flatMap((packet) => {
+    const length = Buffer.alloc(2);
+    length.writeUInt16BE(packet.length);
+    return [length, packet];
+  });
+  writeFileSync(file, Buffer.concat(parts));
+  return file;
+}
+
+/** Sends prepared datagrams by an ordinary socket. Returns how many were sent. */
+export async function sendDatagrams(
+  net: TestNet,
+  from: Peer,
+  sourcePort: number,
+  to: string,
+  port: number,
+  packets: Buffer[],
+): Promise<number> {
+  const file = packetFile(net, packets);
+  const args = [INJECT, "udp", from.address, String(sourcePort), to, String(port), file];
+  return Number((await net.exec(from.ns, "python3", args)).stdout);
+}
+
+/** Sends prepared frames on a device. Returns how many the kernel took. */
+export async function sendFrames(
+  net: TestNet,
+  ns: string,
+  device: string,
+  packets: Buffer[],
+): Promise<number> {
+  const args = [INJECT, "frames", device, packetFile(net, packets)];
+  return Number((await net.exec(ns, "python3", args)).stdout);
+}

@@ -1,0 +1,265 @@
+import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Agent, type AgentParts } from "../../../src/agent/Agent.js";
+import { ConfigError } from "../../../src/agent/ConfigError.js";
+import { ConfigWatcher } from "../../../src/agent/ConfigWatcher.js";
+import { cleanup } from "../../../src/agent/cleanup.js";
+import { parseConfig } from "../../../src/agent/config.js";
+import { ask } from "../../../src/agent/StatusServer.js";
+import { FakeHost, type FakeNamespace } from "../../../src/host/FakeHost.js";
+import { parseIpv4 } from "../../../src/model/ipv4.js";
+import { SILENT } from "../../../src/reconcile/Log.js";
+import type { WorkerOptions } from "../../../src/worker/control.js";
+import { FakeWorker } from "../../support/FakeWorker.js";
+import { waitFor } from "../../support/netns.js";
+
+let base: string;
+let host: FakeHost;
+let own: FakeNamespace;
+let workers: { worker: FakeWorker; options: WorkerOptions }[];
+let agents: Agent[];
+let logged: string[];
+
+function text(change: Record<string, unknown> = {}): string {
+  return JSON.stringify(
+    {
+      node: "k8s-master",
+      stateDir: join(base, "state"),
+      underlay: { address: "192.168.2.30" },
+      podPool: "10.1.0.0/16",
+      blocks: ["10.1.235.192/26"],
+      pods: [{ name: "default/a", netns: "/run/netns/a", address: "10.1.235.193" }],
+      ...change,
+    },
+    null,
+    1,
+  );
+}
+
+function parts(): AgentParts {
+  const say = (_: object, message: string) => void logged.push(message);
+  return {
+    host,
+    startWorker: async (options) => {
+      const worker = new FakeWorker(workers[0]?.worker);
+      workers.push({ worker, options });
+      return worker;
+    },
+    buildImage: (input) => workers[0]!.worker.buildImage(input),
+    log: { debug: say, info: say, warn: say, error: say },
+  };
+}
+
+async function start(change: Record<string, unknown> = {}): Promise<Agent> {
+  const agent = await Agent.start(parseConfig("agent.yaml", text(change)), parts());
+  agents.push(agent);
+  return agent;
+}
+
+/** Message of the ConfigError that a start ends with. */
+async function refused(change: Record<string, unknown> = {}): Promise<string> {
+  const error: unknown = await start(change).catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(ConfigError);
+  expect((error as ConfigError).origin).toBe("environment");
+  return (error as ConfigError).message;
+}
+
+beforeEach(() => {
+  base = mkdtempSync(join(tmpdir(), "podwire-agent-"));
+  host = new FakeHost();
+  own = host.namespaces.get("")!;
+  const eth0 = own.addLink("eth0", { up: true });
+  own.addressTable.push({ index: eth0.index, address: parseIpv4("192.168.2.30")!, length: 24 });
+  host.addNamespace("/run/netns/a");
+  workers = [];
+  agents = [];
+  logged = [];
+});
+afterEach(async () => {
+  for (const agent of agents) await agent.stop();
+  rmSync(base, { recursive: true, force: true });
+});
+
+describe("a machine that is not fit", () => {
+  const nothingLeft = async () => {
+    expect((await own.links()).map(({ name }) => name)).toEqual(["lo", "eth0"]);
+    expect(host.taps.size + host.sockets.size).toBe(0);
+    expect(existsSync(join(base, "state"))).toBe(false);
+    for (const { worker } of workers) expect(worker.stopped).toBe(true);
+  };
+
+  test("no rights", async () => {
+    host.missing = ["CAP_NET_ADMIN"];
+    expect(await refused()).toMatch(/^agent\.yaml: the agent lacks CAP_NET_ADMIN\. Run it as root/);
+    await nothingLeft();
+  });
+  test.each([
+    ["ENOENT", /agent\.yaml: \/dev\/net\/tun cannot be opened: ENOENT\. Load the driver: `modprobe tun`/],
+    ["ENODEV", /CONFIG_TUN/],
+    ["EACCES", /Run the agent as root/],
+  ])("/dev/net/tun: %s", async (code, expected) => {
+    host.failOn(/dev\/net\/tun/, code);
+    expect(await refused()).toMatch(expected);
+    await nothingLeft();
+  });
+  test("underlay address elsewhere, missing namespace: both at once", async () => {
+    const message = await refused({
+      underlay: { address: "192.168.2.99" },
+      pods: [{ name: "default/x", netns: "/run/netns/x", address: "10.1.235.193" }],
+    });
+    expect(message).toMatch(
+      /agent\.yaml:5:14: underlay\.address: no interface of this node has 192\.168\.2\.99\. Write/,
+    );
+    expect(message).toMatch(
+      /agent\.yaml:14:\d+: pods\[0\]\.netns: there is no network namespace at \/run\/netns\/x\. Make it/,
+    );
+    await nothingLeft();
+  });
+  test("port in use", async () => {
+    host.failOn(/bind/, "EADDRINUSE");
+    expect(await refused()).toMatch(
+      /underlay\.port: UDP port 4789 of 192\.168\.2\.30 is in use\. Another VXLAN .*ss -ulpn/,
+    );
+    await nothingLeft();
+  });
+  test("MTU", async () => {
+    (await own.links()).length;
+    own.linkTable.find(({ name }) => name === "eth0")!.mtu = 600;
+    expect(await refused()).toMatch(
+      /underlay\.address: the interface that has 192\.168\.2\.30 has an MTU of 600/,
+    );
+    expect(await refused({ underlay: { address: "192.168.2.30", mtu: 1500 } })).toMatch(
+      /underlay\.mtu: 1500 is more/,
+    );
+    await nothingLeft();
+  });
+  test("a device of somebody else in the pod", async () => {
+    host.namespaces.get("/run/netns/a")!.addLink("eth0", { kind: "veth" });
+    expect(await refused()).toMatch(
+      /pods\[0\]\.interface: the namespace of pod default\/a has a veth device eth0 already/,
+    );
+    await nothingLeft();
+  });
+  test("tunnel GSO and USO that the kernel has not", async () => {
+    host.offloads = 0x0f;
+    expect(await refused({ dataplane: { tunnelGso: "on" } })).toMatch(/dataplane\.tunnelGso: .*Linux 6\.17/);
+    expect(await refused({ dataplane: { uso: "on" } })).toMatch(/dataplane\.uso: .*Linux 6\.2/);
+    await nothingLeft();
+  });
+  test("a second agent", async () => {
+    await start();
+    const error: unknown = await start().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ name: "LockedError", pid: process.pid });
+    expect(existsSync(join(base, "state/agent.sock"))).toBe(true);
+  });
+});
+
+describe("running", () => {
+  test("answers on its socket", async () => {
+    const agent = await start();
+    const status = await ask<ReturnType<Agent["status"]>>(join(base, "state/agent.sock"), "status");
+    expect(status).toEqual(JSON.parse(JSON.stringify(agent.status())));
+    expect(status).toMatchObject({
+      node: "k8s-master",
+      underlay: { mtu: 1500 },
+      overlayMtu: 1450,
+      dataplane: { send: "udp-segment", threads: 1 },
+      pods: [{ name: "default/a", state: "up", port: 3 }],
+    });
+    expect(await ask(join(base, "state/agent.sock"), "counters")).toMatchObject({
+      received: 7,
+      dropped: { noRoute: 1 },
+    });
+  });
+
+  test("takes over a good config and refuses a bad one", async () => {
+    const agent = await start();
+    host.addNamespace("/run/netns/b");
+    const pods = [{ name: "default/b", netns: "/run/netns/b", address: "10.1.235.194" }];
+    await agent.reload(text({ pods }));
+    expect(agent.status().pods.map(({ name, state }) => `${name} ${state}`)).toEqual(["default/b up"]);
+    await agent.reload(text({ pods, blocks: ["10.2.0.0/26"] }));
+    expect(logged.at(-1)).toMatch(/^config not taken over: agent\.yaml:\d+:\d+: pods\[0\]\.address/);
+    expect(agent.status().blocks).toEqual(["10.1.235.192/26"]);
+    await agent.reload(text({ pods, dataplane: { threads: 2 } }));
+    expect(logged).toContain("dataplane.threads takes effect when the agent is started anew");
+    expect(agent.status().dataplane.threads).toBe(1);
+  });
+
+  test("starts another worker when one ends", async () => {
+    await start();
+    workers[0]!.options.onEvent({ type: "exit", message: "out of memory" });
+    await waitFor(() => workers[1]?.worker.commands.includes("publish"), { what: "second worker" });
+    expect(workers[1]!.worker.ports.size).toBe(3);
+  });
+
+  test("stop leaves the devices, cleanup removes them", async () => {
+    const agent = await start();
+    await expect(cleanup(join(base, "state"), host, false)).rejects.toThrow(/belongs to a running agent/);
+    await agent.stop();
+    expect(await own.link("podwire0")).not.toBeNull();
+    expect(await cleanup(join(base, "state"), host, false)).toEqual({
+      removed: ["podwire0", "eth0 in /run/netns/a"],
+      gone: [],
+      failed: [],
+    });
+    expect(await own.link("podwire0")).toBeNull();
+    expect(existsSync(join(base, "state"))).toBe(false);
+    expect((await cleanup(join(base, "state"), host, false)).removed).toEqual([]);
+  });
+
+  test("cleanup in another namespace does not touch its devices", async () => {
+    const agent = await start();
+    await agent.stop();
+    const other = new FakeHost();
+    other.addNamespace("/run/other");
+    other.addNamespace("");
+    other.namespaces.get("")!.addLink("podwire0", { kind: "tun", alias: "podwire: node x" });
+    await expect(cleanup(join(base, "state"), other, false)).rejects.toThrow(/another network namespace/);
+    expect(await cleanup(join(base, "state"), other, true)).toEqual({
+      removed: [],
+      gone: ["podwire0", "eth0 in /run/netns/a"],
+      failed: [],
+    });
+    expect(await other.namespaces.get("")!.link("podwire0")).not.toBeNull();
+  });
+
+  test("cleanup keeps in the record what it could not remove", async () => {
+    const agent = await start();
+    await agent.stop();
+    const undo = host.failOn(/delete link eth0/, "EPERM");
+    expect((await cleanup(join(base, "state"), host, false)).failed).toHaveLength(1);
+    undo();
+    expect((await cleanup(join(base, "state"), host, false)).removed).toEqual(["eth0 in /run/netns/a"]);
+  });
+});
+
+describe("ConfigWatcher", () => {
+  test("reports new texts, written in place or by rename, and no others", async () => {
+    const file = join(base, "agent.yaml");
+    writeFileSync(file, "1");
+    const seen: string[] = [];
+    const watcher = new ConfigWatcher(file, "1", async (changed) => void seen.push(changed), SILENT);
+    watcher.start();
+    try {
+      writeFileSync(file, "2");
+      await waitFor(() => seen.length === 1, { what: "write in place" });
+      writeFileSync(`${file}.new`, "3");
+      renameSync(`${file}.new`, file);
+      await waitFor(() => seen.length === 2, { what: "rename" });
+      rmSync(file);
+      writeFileSync(file, "3");
+      writeFileSync(join(base, "other"), "x");
+      writeFileSync(file, "4");
+      await waitFor(() => seen.at(-1) === "4", { what: "removed and written" });
+      expect(seen).toEqual(["2", "3", "4"]);
+      await watcher.look(true);
+      expect(seen.at(-1)).toBe("4");
+      expect(seen).toHaveLength(4);
+    } finally {
+      watcher.stop();
+    }
+  });
+});
