@@ -17,7 +17,7 @@ struct Failure {
   static Failure last(const char* syscall) { return Failure{errno, syscall}; }
 };
 
-// "EADDRINUSE" for 98; "E<number>" never: unknown numbers give "EUNKNOWN".
+// "EADDRINUSE" for EADDRINUSE; "EUNKNOWN" for numbers that no call of ours gives.
 const char* errorCode(int error);
 
 }  // namespace podwire
