@@ -94,12 +94,17 @@ export class Agent {
     try {
       const record = new StateRecord(stateDir.recordFile, config.node, netns);
       agent.worker = await agent.startWorker();
-      agent.reconciler = new Reconciler({ ...parts, worker: agent.worker, record });
+      agent.reconciler = new Reconciler({
+        ...parts,
+        worker: agent.worker,
+        record,
+        describe: (error) => (explain(error, agent.loaded) as Error).message,
+      });
       await agent.reconciler.start(config);
       await agent.server.listen(stateDir.socketFile);
     } catch (error) {
       await agent.worker?.stop().catch(() => {});
-      await agent.reconciler?.stop();
+      agent.reconciler?.close();
       stateDir.undo();
       throw explain(error, loaded);
     }
@@ -108,10 +113,7 @@ export class Agent {
     agent.timers.push(setInterval(() => reconciler.checkNamespaces(), NAMESPACES_MS));
     stateDir.setReady(config.node);
     const { send, uso } = reconciler.status();
-    parts.log.info(
-      { node: config.node, pods: config.pods.length, vteps: config.vteps.length, send, uso },
-      "ready",
-    );
+    parts.log.info({ pods: config.pods.length, vteps: config.vteps.length, send, uso }, "ready");
     return agent;
   }
 
@@ -124,12 +126,15 @@ export class Agent {
     try {
       const loaded = parseConfig(this.loaded.file, text);
       this.keepFixed(loaded.config);
+      const old = this.loaded;
+      // What fails from here on is told in terms of the new file.
+      this.loaded = loaded;
       try {
         await this.reconciler!.reconfigure(loaded.config);
       } catch (error) {
+        this.loaded = old;
         throw explain(error, loaded);
       }
-      this.loaded = loaded;
       log.info(
         { pods: loaded.config.pods.length, vteps: loaded.config.vteps.length },
         "took over the new config",
@@ -175,8 +180,9 @@ export class Agent {
     this.stopping = true;
     for (const timer of this.timers) clearInterval(timer);
     await this.server.close();
+    await this.reconciler!.halt();
     await this.worker!.stop().catch((error: unknown) => this.parts.log.warn({ err: error }, "the worker"));
-    await this.reconciler!.stop();
+    this.reconciler!.close();
     this.stateDir.release();
     this.parts.log.info({}, "stopped; devices and routes stay for the next agent");
   }

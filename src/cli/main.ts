@@ -30,8 +30,9 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
   },
 };
 
-/** The program, with the subcommands that `args` mention loaded and the others only named. */
+/** The program, with the subcommand that `args` are about loaded and the others only named. */
 async function program(args: string[]): Promise<Command> {
+  const wanted = args.find((arg) => !arg.startsWith("-") && arg !== "help");
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
     version: string;
   };
@@ -40,7 +41,7 @@ async function program(args: string[]): Promise<Command> {
     .version(version)
     .showHelpAfterError("(podwire --help lists the commands)");
   for (const [name, { summary, load }] of Object.entries(COMMANDS))
-    podwire.addCommand(args.includes(name) ? await load() : new Command(name).description(summary));
+    podwire.addCommand(name === wanted ? await load() : new Command(name).description(summary));
   exitByException(podwire);
   return podwire;
 }

@@ -5,8 +5,8 @@
  *
  *   message  │scratch: virtio-net, headers│──▶ payload 1 ──▶ payload 2 …
  *
- * Rules for TCP follow tcp_gro_receive: same addresses, ports, TOS, TTL, DF, acknowledgement, and
- * options; next sequence number; only ACK and PSH set; a segment shorter than the first, or with
+ * Rules for TCP follow tcp_gro_receive: same addresses, ports, TOS, TTL, DF, acknowledgement, window
+ * and options; next sequence number; only ACK and PSH set; a segment shorter than the first, or with
  * PSH, is the last. A merged frame's checksums are verified by native before it is written
  * (MSG_FLAG_VERIFY), unless they are all still partial.
  */
@@ -36,6 +36,8 @@ const L4 = ethernet.HEADER + ipv4.HEADER_MIN;
 const MAX_TOTAL = 65535;
 /** Most segments: one piece each, and one for the headers. */
 const MAX_TCP_SEGMENTS = MAX_IOV - 1;
+/** In the word of data offset, flags and window: all but PSH. */
+const SAME_TCP_WORD = ~(tcp.PSH << 16);
 
 export class MergeTable {
   /** Slots in use, in order of opening; a closed one stays listed with #segments 0. */
@@ -126,11 +128,11 @@ export class MergeTable {
     if (
       view.getInt32(l4 + tcp.SEQUENCE) !== this.#next[p] ||
       payload > this.#size[p] ||
-      l4Header !== this.#l4Header[p] ||
       partial !== this.#partial[p] ||
       this.#segments[p] >= MAX_TCP_SEGMENTS ||
       ipv4.HEADER_MIN + l4Header + this.#payload[p] + payload > MAX_TOTAL ||
       view.getInt32(l4 + tcp.ACKNOWLEDGEMENT) !== view.getInt32(t + tcp.ACKNOWLEDGEMENT) ||
+      ((view.getInt32(l4 + tcp.DATA_OFFSET) ^ view.getInt32(t + tcp.DATA_OFFSET)) & SAME_TCP_WORD) !== 0 ||
       !sameNetworkHeader(view, ip, l3)
     ) {
       return false;

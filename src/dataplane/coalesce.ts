@@ -13,6 +13,7 @@ import * as tcp from "../wire/tcp.js";
 import * as udp from "../wire/udp.js";
 import * as virtioNet from "../wire/virtioNet.js";
 import type { Dataplane } from "./Dataplane.js";
+import { fragmentPacket } from "./fragment.js";
 import { segmentUdpToTap } from "./segment.js";
 
 /** TCP flags with which a segment may be merged. */
@@ -46,6 +47,10 @@ function fromTap(dp: Dataplane, i: number): void {
   const port = batch.out[i];
   if (batch.gsoType[i] === virtioNet.GSO_UDP_L4 && !dp.tables.ports.uso(port)) {
     segmentUdpToTap(dp, i);
+    return;
+  }
+  if (batch.gsoType[i] === virtioNet.GSO_NONE && batch.length[i] > dp.tables.mtu + ethernet.HEADER) {
+    fragmentPacket(dp, i);
     return;
   }
   const frame = batch.offset[i];
@@ -83,22 +88,24 @@ function emitVirtioNet(dp: Dataplane, i: number, at: number): void {
 function fromTunnel(dp: Dataplane, i: number): void {
   const { batch, view, merges } = dp;
   const protocol = batch.protocol[i];
-  if (
-    (protocol !== ipv4.PROTOCOL_TCP && protocol !== ipv4.PROTOCOL_UDP) ||
-    batch.fragment[i] !== 0 ||
-    batch.l4[i] - batch.l3[i] !== ipv4.HEADER_MIN
-  ) {
+  const isTcp = protocol === ipv4.PROTOCOL_TCP;
+  if ((!isTcp && protocol !== ipv4.PROTOCOL_UDP) || batch.fragment[i] !== 0) {
+    // Which flow a later fragment belongs to is not known: nothing open may go on behind it.
+    if (batch.fragment[i] !== 0) merges.closeAll(dp);
     single(dp, i);
     return;
   }
+  const p = merges.place(batch.source[i], batch.ports[i]);
+  const same = merges.holds(p, batch.source[i], batch.destination[i], batch.ports[i], protocol);
   if (batch.gsoType[i] === virtioNet.GSO_UDP_L4) {
+    if (same) merges.close(dp, p);
     if (dp.tables.ports.uso(batch.out[i])) single(dp, i);
     else segmentUdpToTap(dp, i);
     return;
   }
   const l4 = batch.l4[i];
   const l4Bytes = batch.end[i] - l4;
-  const isTcp = protocol === ipv4.PROTOCOL_TCP;
+  const ipHeader = l4 - batch.l3[i];
   const field = isTcp ? tcp.CHECKSUM : udp.CHECKSUM;
   const stored = view.getUint16(l4 + field);
   const pseudo = checksum.pseudo4(batch.source[i], batch.destination[i], protocol);
@@ -108,18 +115,17 @@ function fromTunnel(dp: Dataplane, i: number): void {
     batch.csumStart[i] = l4 - batch.offset[i];
     batch.csumOffset[i] = field;
   }
-  const p = merges.place(batch.source[i], batch.ports[i]);
-  const same = merges.holds(p, batch.source[i], batch.destination[i], batch.ports[i], protocol);
+  const plain = ipHeader === ipv4.HEADER_MIN;
   if (isTcp) {
     const l4Header = tcp.headerLength(view, l4);
     const payload = l4Bytes - l4Header;
     const flags = view.getUint8(l4 + tcp.FLAGS);
-    const mss = dp.tables.mtu - ipv4.HEADER_MIN - l4Header;
+    const mss = dp.tables.mtu - ipHeader - l4Header;
     if (payload > mss && partial !== 0) {
       // A whole TSO frame, whose segment size was lost on the way: ours stands in.
       batch.gsoType[i] = virtioNet.GSO_TCPV4;
       batch.gsoSize[i] = mss;
-    } else if (payload > 0 && (flags & ~MERGEABLE) === 0) {
+    } else if (plain && payload > 0 && (flags & ~MERGEABLE) === 0) {
       const push = flags & tcp.PSH;
       if (same && merges.continuesTcp(dp, p, i, l4Header, payload, partial)) {
         dp.reserve(0, 1, 0);
@@ -135,7 +141,7 @@ function fromTunnel(dp: Dataplane, i: number): void {
       if (push !== 0) merges.close(dp, p);
       return;
     }
-  } else if (dp.tables.ports.uso(batch.out[i]) && stored !== 0) {
+  } else if (plain && stored !== 0 && dp.tables.ports.uso(batch.out[i])) {
     const payload = l4Bytes - udp.HEADER;
     if (payload > 0 && view.getUint16(l4 + udp.LENGTH) === l4Bytes) {
       if (same && merges.continuesUdp(dp, p, i, payload, partial)) {

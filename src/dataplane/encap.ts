@@ -18,12 +18,13 @@ import {
   MSG_GSO,
   MSG_IOV_COUNT,
 } from "../packet/layout.js";
-import { MSG_BYTES } from "../packet/TxPlan.js";
+import { MSG_BYTES, MSG_SEGMENTS } from "../packet/TxPlan.js";
 import * as ethernet from "../wire/ethernet.js";
 import * as udp from "../wire/udp.js";
 import * as virtioNet from "../wire/virtioNet.js";
 import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
+import { fragmentPacket } from "./fragment.js";
 import { segmentToVtep } from "./segment.js";
 import { sendByTunnelGso } from "./tunnelGso.js";
 
@@ -31,6 +32,7 @@ export function encap(dp: Dataplane): void {
   const { batch, view, tables, counters } = dp;
   const { verdict, offset, length, out, gsoType, csumStart, csumOffset } = batch;
   const { fdb, macHi, macLo, vni } = tables;
+  const limit = tables.mtu + ethernet.HEADER;
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== TO_VTEP) continue;
     const o = offset[i];
@@ -42,6 +44,10 @@ export function encap(dp: Dataplane): void {
       if (sendByTunnelGso(dp, i)) continue;
       vxlan.emit(view, o - vxlan.HEADER, vni);
       segmentToVtep(dp, i);
+      continue;
+    }
+    if (length[i] > limit) {
+      fragmentPacket(dp, i);
       continue;
     }
     vxlan.emit(view, o - vxlan.HEADER, vni);
@@ -57,7 +63,7 @@ export function encap(dp: Dataplane): void {
 
 /**
  * Plans one frame (VXLAN header first) to a VTEP, as one piece or two. It joins the open train where
- * it may. The caller has reserved a message and the pieces.
+ * it may. The caller has reserved a message and the pieces. Returns the message's base index.
  */
 export function sendToVtep(
   dp: Dataplane,
@@ -67,7 +73,7 @@ export function sendToVtep(
   csum: number,
   payload: number,
   payloadBytes: number,
-): void {
+): number {
   const { plan, trains } = dp;
   const { msg } = plan;
   const size = bytes + payloadBytes;
@@ -75,12 +81,13 @@ export function sendToVtep(
   if (
     m >= 0 &&
     size <= trains.size(vtep) &&
-    msg[m + MSG_FRAMES] < MAX_GSO_SEGMENTS &&
+    msg[m + MSG_SEGMENTS] < MAX_GSO_SEGMENTS &&
     msg[m + MSG_BYTES] + size <= MAX_GSO_BYTES &&
     msg[m + MSG_IOV_COUNT] + 2 <= MAX_IOV
   ) {
     plan.append(m, offset, bytes, csum);
     msg[m + MSG_FRAMES]++;
+    msg[m + MSG_SEGMENTS]++;
     msg[m + MSG_GSO] = trains.size(vtep);
     if (size < trains.size(vtep)) trains.close(vtep);
   } else {
@@ -88,4 +95,5 @@ export function sendToVtep(
     trains.open(vtep, m, size);
   }
   if (payloadBytes > 0) plan.append(m, payload, payloadBytes, 0);
+  return m;
 }

@@ -2,8 +2,8 @@
  * IPv4 fragmentation (RFC 791 §3.2) of a packet that is too long for the way out and may be
  * fragmented. Rare: pods and the node have the overlay's MTU. Headers without options only.
  */
-import { ANSWERED, TO_VTEP } from "../packet/Batch.js";
-import { COUNT_FORWARDED, COUNT_FORWARDED_BYTES, COUNT_FRAGMENTS } from "../packet/counters.js";
+import { TO_VTEP } from "../packet/Batch.js";
+import { COUNT_FRAGMENTS } from "../packet/counters.js";
 import { MSG_FRAMES } from "../packet/layout.js";
 import * as checksum from "../wire/checksum.js";
 import * as ethernet from "../wire/ethernet.js";
@@ -13,7 +13,7 @@ import * as virtioNet from "../wire/virtioNet.js";
 import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
 
-/** Sends row `i`, which is routed, as fragments of at most the overlay's MTU, and ends it. */
+/** Sends row `i`, whose MACs stand, as fragments of at most the overlay's MTU. */
 export function fragmentPacket(dp: Dataplane, i: number): void {
   const { batch, view, tables, plan } = dp;
   const toVtep = batch.verdict[i] === TO_VTEP;
@@ -28,15 +28,7 @@ export function fragmentPacket(dp: Dataplane, i: number): void {
   const step = (tables.mtu - (l4 - l3)) & ~7;
   const count = Math.ceil((end - l4) / step);
   dp.reserve(count, 2 * count, count);
-  if (toVtep) {
-    const { fdb } = tables;
-    ethernet.setMacs(view, frame, fdb.macHi(out), fdb.macLo(out), tables.macHi, tables.macLo);
-    dp.trains.close(out);
-  } else {
-    const { ports } = tables;
-    const { GATEWAY_HI, GATEWAY_LO } = ethernet;
-    ethernet.setMacs(view, frame, ports.macHi(out), ports.macLo(out), GATEWAY_HI, GATEWAY_LO);
-  }
+  if (toVtep) dp.trains.close(out);
   const prefix = toVtep ? vxlan.HEADER : virtioNet.HEADER;
   for (let at = l4; at < end; at += step) {
     const bytes = Math.min(step, end - at);
@@ -54,9 +46,6 @@ export function fragmentPacket(dp: Dataplane, i: number): void {
     plan.msg[m + MSG_FRAMES] = at === l4 ? 1 : 0;
   }
   dp.counters[COUNT_FRAGMENTS] += count;
-  dp.counters[COUNT_FORWARDED]++;
-  dp.counters[COUNT_FORWARDED_BYTES] += batch.length[i];
-  batch.verdict[i] = ANSWERED;
 }
 
 /** Completes a partial checksum in place; slow, and needed only before fragmentation. */

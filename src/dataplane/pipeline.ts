@@ -24,11 +24,11 @@ import { route } from "./route.js";
 /** Takes the dataplane's batch through all stages and empties it. Every row ends with a verdict. */
 export function runPipeline(dp: Dataplane): void {
   const { batch, counters } = dp;
+  counters[COUNT_RECEIVED] += batch.count;
+  decap(dp);
   let bytes = 0;
   for (let i = 0; i < batch.count; i++) bytes += batch.length[i];
-  counters[COUNT_RECEIVED] += batch.count;
   counters[COUNT_RECEIVED_BYTES] += bytes;
-  decap(dp);
   parse(dp);
   neighbor(dp);
   policy(dp);

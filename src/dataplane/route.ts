@@ -24,7 +24,6 @@ import * as tcp from "../wire/tcp.js";
 import * as udp from "../wire/udp.js";
 import * as virtioNet from "../wire/virtioNet.js";
 import type { Dataplane } from "./Dataplane.js";
-import { fragmentPacket } from "./fragment.js";
 import { sendIcmpError } from "./icmpError.js";
 
 export function route(dp: Dataplane): void {
@@ -95,7 +94,7 @@ function segmentLength(dp: Dataplane, i: number): number {
   return l4 + header - batch.offset[i] + batch.gsoSize[i];
 }
 
-/** Step 5 for a packet that is too long. */
+/** Step 5 for a packet that is too long. What may be fragmented is, on its way out. */
 function tooLong(dp: Dataplane, i: number): void {
   const { batch, view, tables } = dp;
   if ((ipv4.fragment(view, batch.l3[i]) & ipv4.DONT_FRAGMENT) !== 0) {
@@ -107,7 +106,5 @@ function tooLong(dp: Dataplane, i: number): void {
   } else if (batch.gsoType[i] !== virtioNet.GSO_NONE || batch.l4[i] - batch.l3[i] > ipv4.HEADER_MIN) {
     // UDP segments of a size the sender asked for, or options, which fragments would have to sort.
     dp.drop(i, DropReason.oversize);
-  } else {
-    fragmentPacket(dp, i);
   }
 }

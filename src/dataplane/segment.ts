@@ -79,7 +79,9 @@ export function segmentToVtep(dp: Dataplane, i: number): void {
       view.setUint16(t + udp.LENGTH, udp.HEADER + bytes);
       view.setUint16(t + udp.CHECKSUM, checksum.fold(pseudo + udp.HEADER + bytes));
     }
-    sendToVtep(dp, vtep, slot, headers, csum, at, bytes);
+    const m = sendToVtep(dp, vtep, slot, headers, csum, at, bytes);
+    // One frame came in; the first of its segments carries it in the accounts.
+    if (n > 0) plan.msg[m + MSG_FRAMES]--;
   }
   dp.counters[COUNT_SEGMENTS] += n;
 }

@@ -63,6 +63,8 @@ export class NetlinkHost implements Host {
     } catch (error) {
       throw HostError.from(error, "open a netlink socket", path);
     }
+    // A request that an error of the socket leaves without answer ends by its timeout.
+    socket.socket.on("error", () => {});
     try {
       return await fn(new NetlinkNamespace(path, socket, (work) => this.inside(path, work)));
     } finally {

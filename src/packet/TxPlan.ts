@@ -32,6 +32,8 @@ import {
 export const MSG_TAIL = 11;
 /** Bytes of all frames in the message (not read by native). */
 export const MSG_BYTES = 12;
+/** Datagrams in the message (not read by native). MSG_FRAMES is less where segments share a frame. */
+export const MSG_SEGMENTS = 13;
 
 /** A scratch slot that is always zero: the virtio-net header of a frame without offloads. */
 export const ZERO_SLOT = ARENA.scratch;
@@ -77,6 +79,7 @@ export class TxPlan {
     msg[m + MSG_ERRNO] = 0;
     msg[m + MSG_TAIL] = p;
     msg[m + MSG_BYTES] = length;
+    msg[m + MSG_SEGMENTS] = 1;
     return m;
   }
 

@@ -34,7 +34,7 @@ export const COUNT_SPIN_HITS = 13;
 export const COUNT_WAKES = 14;
 export const COUNT_RX_CALLS = 15;
 export const COUNT_TX_CALLS = 16;
-/** Own replies and errors that could not be sent. */
+/** Messages that could not be sent and carry no frame in the accounts: own replies and errors, later segments. */
 export const COUNT_REPLIES_LOST = 17;
 /** Fragments made of packets that were too long. */
 export const COUNT_FRAGMENTS = 18;

@@ -70,6 +70,8 @@ export interface ReconcilerOptions {
   buildImage: (input: TableInput) => SharedArrayBuffer;
   record: DeviceRecord;
   log?: Log;
+  /** An error in words for the log; default: its message. */
+  describe?: (error: unknown) => string;
   /** Milliseconds, monotonic. */
   now?: () => number;
 }
@@ -229,16 +231,22 @@ export class Reconciler {
     };
   }
 
-  /** Closes every descriptor. Persistent devices stay, with everything on them. */
-  stop(): Promise<void> {
+  /** Starts no further pass, and waits for the one that runs. The worker is still needed for it. */
+  async halt(): Promise<void> {
     this.stopped = true;
     if (this.retry !== null) clearTimeout(this.retry);
-    return this.enqueue(async () => {
-      for (const device of this.open.values()) this.host.close(device.tap.handle.fd);
-      this.open.clear();
-      if (this.tunnel !== null) this.host.close(this.tunnel.fd);
-      this.tunnel = null;
-    });
+    await this.queue;
+  }
+
+  /**
+   * Closes every descriptor, after halt() and after the worker has ended. Persistent devices stay,
+   * with everything on them.
+   */
+  close(): void {
+    for (const device of this.open.values()) this.host.close(device.tap.handle.fd);
+    this.open.clear();
+    if (this.tunnel !== null) this.host.close(this.tunnel.fd);
+    this.tunnel = null;
   }
 
   private deviceStatus(id: string): DeviceStatus {
@@ -547,7 +555,7 @@ export class Reconciler {
     else this.missing.delete(spec.id);
     if (this.failures.get(spec.id) === message) return;
     this.failures.set(spec.id, message);
-    this.log.error({ device: spec.id, err: error }, `${spec.id}: ${message}`);
+    this.log.error({ device: spec.id }, this.options.describe?.(error) ?? `${spec.id}: ${message}`);
   }
 
   private succeeded(id: string): void {
@@ -559,6 +567,7 @@ export class Reconciler {
     const wanted = new Set(specs.map((spec) => spec.id));
     for (const map of [this.failures, this.lastOpened])
       for (const id of map.keys()) if (!wanted.has(id)) map.delete(id);
+    for (const id of this.missing) if (!wanted.has(id)) this.missing.delete(id);
   }
 
   /** Takes back what a failed start made. */

@@ -61,6 +61,8 @@ export interface BreathReports {
 
 export class Breather implements TxSink {
   readonly dataplane: Dataplane;
+  /** COUNT_FORWARDED when the plan was last empty. */
+  #settled = 0;
 
   constructor(
     readonly arena: Arena,
@@ -124,10 +126,7 @@ export class Breather implements TxSink {
    */
   #abandon(error: unknown): void {
     const { dataplane, counters } = this;
-    const { plan } = dataplane;
-    for (let n = 0; n < plan.messages; n++) {
-      counters[COUNT_FORWARDED] -= plan.msg[n * MSG_STRIDE + MSG_FRAMES];
-    }
+    counters[COUNT_FORWARDED] = this.#settled;
     dataplane.abandon();
     let accounted = counters[COUNT_FORWARDED] + counters[COUNT_ANSWERED];
     for (let reason = 0; reason < DROP_REASONS; reason++) accounted += counters[COUNT_DROPS + reason];
@@ -140,6 +139,7 @@ export class Breather implements TxSink {
     const { arena, dataplane } = this;
     if (arena.status[STATUS_FAILED] !== 0) this.#accountFailures(dataplane.plan.messages);
     dataplane.plan.reset();
+    this.#settled = this.counters[COUNT_FORWARDED];
   }
 
   #accountFailures(messages: number): void {

@@ -6,9 +6,15 @@
  *   podwire0 10.1.235.192  ─┼─ k8s-master 192.168.2.30 ┤
  *   (tunnel GSO TAP)       ─┘                          └─ 192.168.2.32  10.1.69.192/26  VTEP 1
  */
-import { COUNT_ANSWERED, COUNT_DROPS, COUNT_FORWARDED, COUNT_RECEIVED } from "../../src/packet/counters.js";
+
 import { Arena } from "../../src/packet/Arena.js";
-import { COUNTERS } from "../../src/packet/counters.js";
+import {
+  COUNT_ANSWERED,
+  COUNT_DROPS,
+  COUNT_FORWARDED,
+  COUNT_RECEIVED,
+  COUNTERS,
+} from "../../src/packet/counters.js";
 import { DROP_REASON_NAMES } from "../../src/packet/DropReason.js";
 import { ARENA, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js";
 import { MemoryIo, type Sent } from "../../src/port/MemoryIo.js";

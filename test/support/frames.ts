@@ -503,7 +503,8 @@ export function gro(received: readonly Uint8Array[], most = 64): Train[] {
   };
   for (const datagram of received) {
     const total = open.reduce((sum, d) => sum + d.length, datagram.length);
-    if (open.length > 0 && (datagram.length > open[0].length || open.length >= most || total > 65507)) close();
+    if (open.length > 0 && (datagram.length > open[0].length || open.length >= most || total > 65507))
+      close();
     open.push(datagram);
     if (datagram.length < open[0].length) close();
   }

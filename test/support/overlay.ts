@@ -160,10 +160,8 @@ export async function startKernelNode(
   await ip("route", "add", peer.block, "via", peer.tunnel, "dev", "vx", "onlink", "src", self.tunnel);
   const fdb = (mac: string) =>
     net.exec(ns, "bridge", ["fdb", "append", mac, "dev", "vx", "dst", peer.address]);
-  if (options.resolve === true) {
-    await fdb("00:00:00:00:00:00");
-    await fdb(vtepMac(peer.name));
-  } else {
+  if (options.resolve === true) await fdb("00:00:00:00:00:00");
+  else {
     await ip("neigh", "add", peer.tunnel, "lladdr", vtepMac(peer.name), "dev", "vx");
     await fdb(vtepMac(peer.name));
   }
@@ -195,6 +193,16 @@ export async function setPodOffloads(net: TestNet, ns: string, state: "on" | "of
     "eth0",
     ...["tx", "sg", "tso", "gso", "gro"].flatMap((name) => [name, state]),
   ]);
+}
+
+/** Bytes and frames that came in by a node's eth0; a GSO frame on a virtual link is one. */
+export async function lanReceived(
+  net: TestNet,
+  lan: Lan,
+  node: NodePlan,
+): Promise<{ bytes: number; packets: number }> {
+  const [link] = await net.ipJson(lan.node[node.name]!, "-s", "link", "show", "eth0");
+  return link.stats64.rx;
 }
 
 /** Counters once the accounts are even, as they are whenever no frame is under way. */

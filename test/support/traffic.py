@@ -8,8 +8,9 @@
   traffic.py udp-serve PORT                    sends every datagram back
   traffic.py udp-echo HOST PORT SEED COUNT SIZE...
                                                COUNT datagrams of each size, every echo compared
-  traffic.py udp-gso HOST PORT SEED ROUNDS SIZE COUNT LAST
-                                               trains of COUNT datagrams in one call (UDP_SEGMENT)
+  traffic.py udp-gso HOST PORT SEED ROUNDS TRAIN...
+                                               trains in one call each (UDP_SEGMENT); a TRAIN is
+                                               SIZE,COUNT,LAST: the last datagram may be shorter
 
 Servers print "ready" once they listen. Clients print one line of JSON; exit status 1 and a line on
 stderr where anything was lost or different.
@@ -189,14 +190,13 @@ def udp_echo(host, port, seed, count, *sizes):
     say(json.dumps({"echoed": total}))
 
 
-def udp_gso(host, port, seed, rounds, size, count, last):
+def udp_gso(host, port, seed, rounds, *trains):
     generator = random.Random(int(seed))
-    size, count, last = int(size), int(count), int(last)
     udp = udp_socket()
     udp.settimeout(10)
     udp.connect((host, int(port)))
     total = 0
-    for _ in range(int(rounds)):
+    for size, count, last in [[int(n) for n in train.split(",")] for train in trains] * int(rounds):
         train = [generator.randbytes(size) for _ in range(count - 1)] + [generator.randbytes(last)]
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", size))]
         udp.sendmsg([b"".join(train)], control)

@@ -10,8 +10,8 @@ import { type TestNet, type TestProcess, waitFor } from "./netns.js";
 const TRAFFIC = fileURLToPath(new URL("./traffic.py", import.meta.url));
 const INJECT = fileURLToPath(new URL("./inject.py", import.meta.url));
 
-export const TCP_PORT = 7001;
-export const UDP_PORT = 7002;
+export const TCP_PORT = 21001;
+export const UDP_PORT = 21002;
 const IPERF_PORT = 5201;
 
 /** A namespace, and the address that others reach it at. */
@@ -66,11 +66,12 @@ export async function transfer(
   await run(net, from, `tcp-${direction}`, to, TCP_PORT, bytes, seed++);
 }
 
-/** Both directions, one after the other, from both ends. */
+/** Both directions at the same time. */
 export async function transferBothWays(net: TestNet, a: Peer, b: Peer, bytes: number): Promise<void> {
-  await transfer(net, a.ns, b.address, "put", bytes);
-  await transfer(net, a.ns, b.address, "get", bytes);
-  await transfer(net, b.ns, a.address, "put", bytes);
+  await Promise.all([
+    transfer(net, a.ns, b.address, "put", bytes),
+    transfer(net, b.ns, a.address, "put", bytes),
+  ]);
 }
 
 /** Starts a TCP stream that lasts until endStream(); `rate` in bytes per second. */
@@ -105,18 +106,25 @@ export async function echo(
   if (echoed !== count * sizes.length) throw new Error(`${echoed} of ${count * sizes.length} echoed`);
 }
 
-/** Trains of `count` datagrams, sent by one call each, that come back one by one. */
-export async function echoTrain(
+/** Datagrams that the sender's kernel is given in one call: `count` of `size` bytes, the last of `last`. */
+export interface Train {
+  size: number;
+  count: number;
+  last: number;
+}
+
+/** `rounds` times these trains; every datagram comes back by itself, with its own length and content. */
+export async function echoTrains(
   net: TestNet,
   from: string,
   to: string,
   rounds: number,
-  size: number,
-  count: number,
-  last: number,
+  trains: Train[],
 ): Promise<void> {
-  const { echoed } = await run(net, from, "udp-gso", to, UDP_PORT, seed++, rounds, size, count, last);
-  if (echoed !== rounds * count) throw new Error(`${echoed} of ${rounds * count} echoed`);
+  const words = trains.map(({ size, count, last }) => `${size},${count},${last}`);
+  const { echoed } = await run(net, from, "udp-gso", to, UDP_PORT, seed++, rounds, ...words);
+  const sent = rounds * trains.reduce((sum, { count }) => sum + count, 0);
+  if (echoed !== sent) throw new Error(`${echoed} of ${sent} echoed`);
 }
 
 /** Pings once for each size, every answer received. */

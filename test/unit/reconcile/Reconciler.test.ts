@@ -45,9 +45,15 @@ function make(): Reconciler {
   return new Reconciler({ host, worker, buildImage: worker.buildImage, record, now: () => now });
 }
 
+async function stop(): Promise<void> {
+  await reconciler.halt();
+  await worker.stop();
+  reconciler.close();
+}
+
 /** Ends the agent's part and starts another on the same host. */
 async function restart(): Promise<void> {
-  await reconciler.stop();
+  await stop();
   worker = new FakeWorker();
   reconciler = make();
 }
@@ -76,7 +82,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   expect(worker.breaches).toEqual([]);
-  await reconciler.stop();
+  await stop();
   expect(host.taps.size + host.sockets.size).toBe(0);
 });
 
