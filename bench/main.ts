@@ -1,0 +1,32 @@
+/** `npm run bench -- micro | net`: chooses the benchmark. */
+
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const USAGE = `npm run bench -- micro | net [options]
+
+  micro   the dataplane's parts without I/O: ns per operation
+  net     podwire beside the kernel's vxlan: throughput, packet rate, latency
+
+"npm run bench -- net --help" lists the options.`;
+
+const [kind, ...args] = process.argv.slice(2);
+// Loaded when asked for: one needs the native binding, the other does not.
+if (kind === "net") {
+  const { runNet } = await import("./net/run.js");
+  process.exitCode = await runNet(args, checkout());
+} else if (kind === "micro") {
+  const { runMicro } = await import("./micro/run.js");
+  process.exitCode = await runMicro(args, checkout());
+} else {
+  console.error(USAGE);
+  process.exitCode = 2;
+}
+
+/** The nearest directory above this file that has a package.json. */
+function checkout(): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, "package.json"))) directory = dirname(directory);
+  return directory;
+}

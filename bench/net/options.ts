@@ -1,0 +1,76 @@
+/** Command line of `npm run bench -- net`. */
+
+import { parseArgs } from "node:util";
+import { MEASURES, type Measure, selectMeasures } from "./measures.js";
+import { LAN_KINDS, type LanKind } from "./topology.js";
+import { BASE_KEY, DEFAULT_VARIANTS, selectVariants, VARIANT_KEYS, type Variant } from "./variants.js";
+
+export interface NetOptions {
+  repetitions: number;
+  /** Length of each run; whole seconds (iperf3). */
+  seconds: number;
+  measures: Measure[];
+  variants: Variant[];
+  lans: LanKind[];
+  /** File for the raw figures, null for none. */
+  json: string | null;
+}
+
+export const NET_HELP = `npm run bench -- net [options]
+
+  --reps N          repetitions (default 5)
+  --seconds S       length of each run, whole seconds (default 2)
+  --quick           one repetition of one second
+  --tests a,b       ${MEASURES.map((measure) => measure.key).join(",")} (default all)
+  --variants a,b    ${VARIANT_KEYS.join(",")} (default ${DEFAULT_VARIANTS.join(",")}; ${BASE_KEY} is always measured)
+  --threads 1,2     podwire with one thread, two, or each (default 1)
+  --lan a,b         ${LAN_KINDS.join(",")} (default both)
+  --json FILE       write the raw figures to FILE
+
+Needs root and iproute2, iperf3, iputils-ping, wrk, nginx, ethtool and tcpdump.`;
+
+/** Reads the options. Throws an Error for what is not one. */
+export function parseNetOptions(args: readonly string[]): NetOptions | "help" {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      reps: { type: "string" },
+      seconds: { type: "string" },
+      quick: { type: "boolean", default: false },
+      tests: { type: "string" },
+      variants: { type: "string" },
+      threads: { type: "string", default: "1" },
+      lan: { type: "string", default: LAN_KINDS.join(",") },
+      json: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) return "help";
+  const keys = list(values.variants ?? DEFAULT_VARIANTS.join(","));
+  const threads = list(values.threads).map((count) => {
+    if (count !== "1" && count !== "2") throw new Error("--threads takes 1, 2 or 1,2");
+    return Number(count) as 1 | 2;
+  });
+  return {
+    repetitions: positive("reps", values.reps ?? (values.quick ? "1" : "5")),
+    seconds: positive("seconds", values.seconds ?? (values.quick ? "1" : "2")),
+    measures: values.tests === undefined ? [...MEASURES] : selectMeasures(list(values.tests)),
+    variants: selectVariants(keys.includes(BASE_KEY) ? keys : [BASE_KEY, ...keys], threads),
+    lans: list(values.lan).map((kind) => {
+      const known = LAN_KINDS.find((candidate) => candidate === kind);
+      if (known === undefined) throw new Error(`unknown LAN ${kind}; there are ${LAN_KINDS.join(", ")}`);
+      return known;
+    }),
+    json: values.json ?? null,
+  };
+}
+
+function list(text: string): string[] {
+  return text.split(",").filter((item) => item !== "");
+}
+
+function positive(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} takes a whole number above 0`);
+  return value;
+}
