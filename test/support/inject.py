@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
 """Sends prepared packets, whatever they are.
 
-  inject.py udp SOURCE PORT DESTINATION PORT FILE   as datagrams of an ordinary socket
-  inject.py frames DEVICE FILE                      as frames, through a packet socket
+  inject.py udp SOURCE PORT DESTINATION PORT FILE    as datagrams of an ordinary socket
+  inject.py train SOURCE PORT DESTINATION PORT FILE  the same in one call (UDP_SEGMENT); all but the
+                                                     last are of one length
+  inject.py frames DEVICE FILE                       as frames, through a packet socket
 
 FILE holds packets, each behind its length (two bytes, big-endian). Prints how many were sent. A
 packet that the kernel refuses is an error, except that frames may be refused for their length.
 """
 import errno
 import socket
+import struct
 import sys
+
+UDP_SEGMENT = 103  # linux/udp.h
 
 
 def packets(path):
@@ -32,6 +37,15 @@ def udp(source, source_port, destination, port, path):
     return sent
 
 
+def train(source, source_port, destination, port, path):
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.bind((source, int(source_port)))
+    every = list(packets(path))
+    control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", len(every[0])))]
+    sender.sendmsg(every, control, 0, (destination, int(port)))
+    return len(every)
+
+
 def frames(device, path):
     sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sender.bind((device, 0))
@@ -47,4 +61,4 @@ def frames(device, path):
 
 
 if __name__ == "__main__":
-    print({"udp": udp, "frames": frames}[sys.argv[1]](*sys.argv[2:]))
+    print({"udp": udp, "train": train, "frames": frames}[sys.argv[1]](*sys.argv[2:]))

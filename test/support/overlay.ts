@@ -55,6 +55,13 @@ export interface Lan {
   port: Record<string, string>;
 }
 
+/** UDP port and VNI of the overlay where they are not the usual ones. */
+export interface Tunnel {
+  port: number;
+  vni: number;
+}
+const USUAL: Tunnel = { port: 4789, vni: VNI };
+
 export interface Dataplane {
   tunnelGso?: "auto" | "on" | "off";
   uso?: "auto" | "on" | "off";
@@ -84,10 +91,11 @@ export function nodeConfig(
   self: NodePlan,
   peers: (NodePlan & { mac?: string })[],
   dataplane: Dataplane = {},
+  tunnel: Tunnel = USUAL,
 ): object {
   return {
     node: self.name,
-    underlay: { address: self.address, vni: VNI },
+    underlay: { address: self.address, ...tunnel },
     podPool: POD_POOL,
     blocks: [self.block],
     vteps: peers.map(({ name, address, block, mac }) => ({
@@ -112,11 +120,11 @@ export async function startNode(
   self: NodePlan,
   peers: (NodePlan & { mac?: string })[],
   dataplane: Dataplane = {},
-  stateDir?: string,
+  options: { stateDir?: string; tunnel?: Tunnel } = {},
 ): Promise<TestAgent> {
-  const config = nodeConfig(net, lan, self, peers, dataplane);
-  const options = stateDir === undefined ? {} : { stateDir };
-  const agent = startAgent(net, lan.node[self.name]!, config, options);
+  const { tunnel, ...agentOptions } = options;
+  const config = nodeConfig(net, lan, self, peers, dataplane, tunnel);
+  const agent = startAgent(net, lan.node[self.name]!, config, agentOptions);
   await agent.ready(20_000);
   return agent;
 }
@@ -129,21 +137,23 @@ export function kernelMac(self: NodePlan): string {
 /**
  * Makes node `self` a VTEP of the kernel's own: device `vx`, pods behind routed veth pairs.
  * `resolve`: no static entry for `peer`; the device finds its MAC by ARP, flooded to `peer`.
+ * `udpChecksum` false: outer UDP checksums are left out.
  */
 export async function startKernelNode(
   net: TestNet,
   lan: Lan,
   self: NodePlan,
   peer: NodePlan,
-  options: { resolve?: boolean; mtu?: number } = {},
+  options: { resolve?: boolean; udpChecksum?: boolean; tunnel?: Tunnel } = {},
 ): Promise<void> {
+  const { port, vni } = options.tunnel ?? USUAL;
   const ns = lan.node[self.name]!;
-  const mtu = String(options.mtu ?? 1500 - OVERHEAD);
+  const mtu = 1500 - OVERHEAD;
   const ip = (...args: string[]) => net.exec(ns, "ip", args);
   await net.exec(ns, "sysctl", ["-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0"]);
   for (const [pod, address] of Object.entries(self.pods)) {
-    const inside = { ns: lan.pod[pod]!, name: "eth0", mtu: Number(mtu), address: `${address}/32` };
-    await net.link(inside, { ns, name: `cali-${pod}`, mtu: Number(mtu) });
+    const inside = { ns: lan.pod[pod]!, name: "eth0", mtu, address: `${address}/32` };
+    await net.link(inside, { ns, name: `cali-${pod}`, mtu });
     const [link] = await net.ipJson(ns, "link", "show", `cali-${pod}`);
     for (const args of [
       ["route", "add", "169.254.1.1", "dev", "eth0", "scope", "link"],
@@ -153,10 +163,12 @@ export async function startKernelNode(
       await net.exec(inside.ns, "ip", args);
     await ip("route", "add", `${address}/32`, "dev", `cali-${pod}`);
   }
-  const device = ["type", "vxlan", "id", String(VNI), "dstport", "4789", "local", self.address, "nolearning"];
+  const device = ["type", "vxlan", "id", String(vni), "dstport", String(port)];
+  device.push("local", self.address, "nolearning");
+  if (options.udpChecksum === false) device.push("noudpcsum");
   await ip("link", "add", "vx", "address", kernelMac(self), ...device);
   await ip("address", "add", `${self.tunnel}/32`, "dev", "vx");
-  await ip("link", "set", "vx", "mtu", mtu, "up");
+  await ip("link", "set", "vx", "mtu", String(mtu), "up");
   await ip("route", "add", peer.block, "via", peer.tunnel, "dev", "vx", "onlink", "src", self.tunnel);
   const fdb = (mac: string) =>
     net.exec(ns, "bridge", ["fdb", "append", mac, "dev", "vx", "dst", peer.address]);

@@ -7,7 +7,7 @@ const PACKAGES = {
   curl: "curl",
   ethtool: "ethtool",
   iperf3: "iperf3",
-  nginx: "nginx-light",
+  nginx: "nginx",
   ping: "iputils-ping",
   python3: "python3",
   "redis-benchmark": "redis-tools",

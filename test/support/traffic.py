@@ -7,7 +7,9 @@
   traffic.py tcp-stream HOST PORT SEED RATE    put at RATE bytes/s until SIGTERM
   traffic.py udp-serve PORT                    sends every datagram back
   traffic.py udp-echo HOST PORT SEED COUNT SIZE...
-                                               COUNT datagrams of each size, every echo compared
+                                               COUNT datagrams of each size in a seeded order, every
+                                               echo compared
+  traffic.py udp-echo-unsummed …               the same without UDP checksums
   traffic.py udp-gso HOST PORT SEED ROUNDS TRAIN...
                                                trains in one call each (UDP_SEGMENT); a TRAIN is
                                                SIZE,COUNT,LAST: the last datagram may be shorter
@@ -15,6 +17,7 @@
 Servers print "ready" once they listen. Clients print one line of JSON; exit status 1 and a line on
 stderr where anything was lost or different.
 """
+import functools
 import hashlib
 import json
 import random
@@ -28,6 +31,7 @@ import time
 TIMEOUT = 30  # seconds without progress before an end gives up
 CHUNK = 256 * 1024
 UDP_SEGMENT = 103  # linux/udp.h
+SO_NO_CHECK = 11
 SO_RCVBUFFORCE = 33
 BUFFER = 8 * 1024 * 1024
 
@@ -172,14 +176,18 @@ def collect(udp, wanted):
         wanted.remove(data)
 
 
-def udp_echo(host, port, seed, count, *sizes):
+def udp_echo(host, port, seed, count, *sizes, unsummed=False):
     """At most 16 datagrams and 64 KiB are under way, so that no buffer can run over."""
     generator = random.Random(int(seed))
     udp = udp_socket()
+    udp.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, int(unsummed))
     udp.settimeout(10)
     udp.connect((host, int(port)))
     wanted, total = [], 0
-    for size in [int(size) for size in sizes for _ in range(int(count))]:
+    # Mixed, so that longer, equal and shorter ones follow each other.
+    every = [int(size) for size in sizes for _ in range(int(count))]
+    generator.shuffle(every)
+    for size in every:
         if len(wanted) == 16 or sum(map(len, wanted)) + size > 65536:
             collect(udp, wanted)
         data = generator.randbytes(size)
@@ -212,6 +220,7 @@ COMMANDS = {
     "tcp-stream": tcp_stream,
     "udp-serve": udp_serve,
     "udp-echo": udp_echo,
+    "udp-echo-unsummed": functools.partial(udp_echo, unsummed=True),
     "udp-gso": udp_gso,
 }
 

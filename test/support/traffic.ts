@@ -2,6 +2,7 @@
  * Traffic between namespaces by programs that we did not write, or that know nothing of us
  * (traffic.py, inject.py). Every function throws when something is lost, changed or refused.
  */
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,10 +10,22 @@ import { type TestNet, type TestProcess, waitFor } from "./netns.js";
 
 const TRAFFIC = fileURLToPath(new URL("./traffic.py", import.meta.url));
 const INJECT = fileURLToPath(new URL("./inject.py", import.meta.url));
+const CABLE = fileURLToPath(new URL("./cable.py", import.meta.url));
 
 export const TCP_PORT = 21001;
 export const UDP_PORT = 21002;
 const IPERF_PORT = 5201;
+
+let interpreter = "";
+
+/** The Python interpreter itself: what is first in PATH may be a wrapper that takes longer than a test. */
+export function python(): string {
+  if (interpreter === "")
+    interpreter = execFileSync("python3", ["-c", "import sys; print(sys.executable)"], {
+      encoding: "utf8",
+    }).trim();
+  return interpreter;
+}
 
 /** A namespace, and the address that others reach it at. */
 export interface Peer {
@@ -41,15 +54,15 @@ export async function startServer(
 export async function startServers(net: TestNet, ...namespaces: string[]): Promise<void> {
   await Promise.all(
     namespaces.flatMap((ns) => [
-      startServer(net, ns, "python3", [TRAFFIC, "tcp-serve", String(TCP_PORT)], "ready"),
-      startServer(net, ns, "python3", [TRAFFIC, "udp-serve", String(UDP_PORT)], "ready"),
+      startServer(net, ns, python(), [TRAFFIC, "tcp-serve", String(TCP_PORT)], "ready"),
+      startServer(net, ns, python(), [TRAFFIC, "udp-serve", String(UDP_PORT)], "ready"),
     ]),
   );
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: each command has its own report.
 async function run(net: TestNet, ns: string, ...args: (string | number)[]): Promise<any> {
-  const { stdout } = await net.exec(ns, "python3", [TRAFFIC, ...args.map(String)]);
+  const { stdout } = await net.exec(ns, python(), [TRAFFIC, ...args.map(String)]);
   return JSON.parse(stdout);
 }
 
@@ -77,7 +90,7 @@ export async function transferBothWays(net: TestNet, a: Peer, b: Peer, bytes: nu
 /** Starts a TCP stream that lasts until endStream(); `rate` in bytes per second. */
 export function startStream(net: TestNet, from: string, to: string, rate: number): TestProcess {
   const args = [TRAFFIC, "tcp-stream", to, TCP_PORT, seed++, rate].map(String);
-  return net.spawn(from, "python3", args);
+  return net.spawn(from, python(), args);
 }
 
 /** Ends a stream and throws unless all of it arrived unchanged. Returns the bytes. */
@@ -90,19 +103,21 @@ export async function endStream(stream: TestProcess): Promise<number> {
 
 /** Starts a TCP server that prints what it has received so far; one stream at a time. */
 export async function startMeter(net: TestNet, ns: string): Promise<() => number> {
-  const server = await startServer(net, ns, "python3", [TRAFFIC, "tcp-serve", String(TCP_PORT)], "ready");
+  const server = await startServer(net, ns, python(), [TRAFFIC, "tcp-serve", String(TCP_PORT)], "ready");
   return () => Number(/received (\d+)\n$/.exec(server.stdout)?.[1] ?? 0);
 }
 
-/** `count` datagrams of each size there and back. */
+/** `count` datagrams of each size there and back; sent without UDP checksums on request. */
 export async function echo(
   net: TestNet,
   from: string,
   to: string,
   count: number,
   sizes: number[],
+  checksums: "summed" | "unsummed" = "summed",
 ): Promise<void> {
-  const { echoed } = await run(net, from, "udp-echo", to, UDP_PORT, seed++, count, ...sizes);
+  const command = checksums === "summed" ? "udp-echo" : "udp-echo-unsummed";
+  const { echoed } = await run(net, from, command, to, UDP_PORT, seed++, count, ...sizes);
   if (echoed !== count * sizes.length) throw new Error(`${echoed} of ${count * sizes.length} echoed`);
 }
 
@@ -148,6 +163,30 @@ export async function pingOutput(net: TestNet, from: string, to: string, args: s
   return `${result.stdout}${result.stderr}`;
 }
 
+export interface CableReport {
+  passed: number;
+  lost: number;
+  doubled: number;
+  swapped: number;
+  corrupted: number;
+  marked: number;
+}
+
+/** Joins two devices of a namespace by a bad cable (cable.py); returns what ends it. */
+export async function startCable(
+  net: TestNet,
+  ns: string,
+  devices: [string, string],
+  each: number,
+): Promise<() => Promise<CableReport>> {
+  const args = [CABLE, ...devices, String(seed++), String(each)];
+  const cable = await startServer(net, ns, python(), args, "ready");
+  return async () => {
+    if ((await cable.stop()) !== 0) throw new Error(`the cable: ${cable.stderr}`);
+    return JSON.parse(cable.stdout.slice("ready\n".length));
+  };
+}
+
 /** Starts iperf3's server. */
 export async function startIperf(net: TestNet, ns: string): Promise<void> {
   await startServer(net, ns, "iperf3", ["-s", "--forceflush"], "Server listening");
@@ -166,6 +205,18 @@ export async function iperfUdp(
   return JSON.parse(stdout).end.sum;
 }
 
+/** One counter of a namespace's kernel, e.g. Tcp InCsumErrors, IpExt InCEPkts. */
+export async function kernelCounter(net: TestNet, ns: string, group: string, name: string): Promise<number> {
+  const { stdout } = await net.exec(ns, "cat", ["/proc/net/snmp", "/proc/net/netstat"]);
+  const [names, values] = stdout
+    .split("\n")
+    .filter((line) => line.startsWith(`${group}: `))
+    .map((line) => line.split(" "));
+  const at = names?.indexOf(name) ?? -1;
+  if (at < 0) throw new Error(`the kernel has no counter ${group} ${name}`);
+  return Number(values![at]);
+}
+
 /** Writes packets the way inject.py reads them. */
 function packetFile(net: TestNet, packets: Buffer[]): string {
   const file = join(net.directory(), "packets");
@@ -178,7 +229,7 @@ function packetFile(net: TestNet, packets: Buffer[]): string {
   return file;
 }
 
-/** Sends prepared datagrams by an ordinary socket. Returns how many were sent. */
+/** Sends prepared datagrams by an ordinary socket, in one call each or all in one. Returns their number. */
 export async function sendDatagrams(
   net: TestNet,
   from: Peer,
@@ -186,10 +237,11 @@ export async function sendDatagrams(
   to: string,
   port: number,
   packets: Buffer[],
+  mode: "udp" | "train" = "udp",
 ): Promise<number> {
   const file = packetFile(net, packets);
-  const args = [INJECT, "udp", from.address, String(sourcePort), to, String(port), file];
-  return Number((await net.exec(from.ns, "python3", args)).stdout);
+  const args = [INJECT, mode, from.address, String(sourcePort), to, String(port), file];
+  return Number((await net.exec(from.ns, python(), args)).stdout);
 }
 
 /** Sends prepared frames on a device. Returns how many the kernel took. */
@@ -200,5 +252,5 @@ export async function sendFrames(
   packets: Buffer[],
 ): Promise<number> {
   const args = [INJECT, "frames", device, packetFile(net, packets)];
-  return Number((await net.exec(ns, "python3", args)).stdout);
+  return Number((await net.exec(ns, python(), args)).stdout);
 }
