@@ -48,10 +48,10 @@ export class Dataplane {
     this.tables = tables;
   }
 
-  /** Drops row `i`. */
+  /** Drops row `i`, with all the frames it stands for. */
   drop(i: number, reason: DropReason): void {
     this.batch.verdict[i] = DROPPED;
-    this.counters[COUNT_DROPS + reason]++;
+    this.counters[COUNT_DROPS + reason] += this.batch.segments[i];
   }
 
   /**

@@ -90,12 +90,12 @@ export class MergeTable {
     const headers = L4 + l4Header;
     copyHeader(view, slot + virtioNet.HEADER, frame, headers);
     const m = plan.message(batch.out[i], 0, slot, virtioNet.HEADER + headers, 0);
-    plan.append(m, frame + headers, payload, 0);
+    plan.msg[m + MSG_FRAMES] = 0;
     if (this.#listed[p] === 0) {
       this.#listed[p] = 1;
       this.#opened[this.#openCount++] = p;
     }
-    this.#segments[p] = 1;
+    this.#segments[p] = 0;
     this.#message[p] = m;
     this.#slot[p] = slot;
     this.#source[p] = batch.source[i];
@@ -103,12 +103,11 @@ export class MergeTable {
     this.#ports[p] = batch.ports[i];
     this.#protocol[p] = batch.protocol[i];
     this.#size[p] = payload;
-    this.#payload[p] = payload;
+    this.#payload[p] = 0;
     this.#l4Header[p] = l4Header;
     this.#partial[p] = partial;
-    if (batch.protocol[i] === ipv4.PROTOCOL_TCP) {
-      this.#next[p] = view.getInt32(batch.l4[i] + tcp.SEQUENCE) + payload;
-    }
+    this.#next[p] = view.getInt32(batch.l4[i] + tcp.SEQUENCE);
+    this.#take(dp, p, i, payload);
   }
 
   /** Whether TCP row `i` of the flow at `p` continues the open frame. */
@@ -128,9 +127,10 @@ export class MergeTable {
     if (
       view.getInt32(l4 + tcp.SEQUENCE) !== this.#next[p] ||
       payload > this.#size[p] ||
+      (payload < this.#size[p] && batch.segments[i] > 1) ||
       partial !== this.#partial[p] ||
-      this.#segments[p] >= MAX_TCP_SEGMENTS ||
-      ipv4.HEADER_MIN + l4Header + this.#payload[p] + payload > MAX_TOTAL ||
+      this.#segments[p] + batch.segments[i] > MAX_TCP_SEGMENTS ||
+      ipv4.HEADER_MIN + l4Header + this.#payload[p] + payload * batch.segments[i] > MAX_TOTAL ||
       view.getInt32(l4 + tcp.ACKNOWLEDGEMENT) !== view.getInt32(t + tcp.ACKNOWLEDGEMENT) ||
       ((view.getInt32(l4 + tcp.DATA_OFFSET) ^ view.getInt32(t + tcp.DATA_OFFSET)) & SAME_TCP_WORD) !== 0 ||
       !sameNetworkHeader(view, ip, l3)
@@ -149,28 +149,45 @@ export class MergeTable {
     const ip = this.#slot[p] + virtioNet.HEADER + ethernet.HEADER;
     return (
       payload <= this.#size[p] &&
+      (payload === this.#size[p] || batch.segments[i] === 1) &&
       partial === this.#partial[p] &&
-      this.#segments[p] < MAX_GSO_SEGMENTS &&
-      L4 + udp.HEADER + this.#payload[p] + payload <= MAX_TOTAL &&
+      this.#segments[p] + batch.segments[i] <= MAX_GSO_SEGMENTS &&
+      L4 + udp.HEADER + this.#payload[p] + payload * batch.segments[i] <= MAX_TOTAL &&
       sameNetworkHeader(view, ip, batch.l3[i])
     );
   }
 
-  /** Adds row `i` to the frame at `p`; closes it where nothing may follow. A piece must be reserved. */
-  add(dp: Dataplane, p: number, i: number, payload: number, push: number): void {
+  /** Adds row `i` to the open frame at `p`. Pieces for its segments must be reserved. */
+  add(dp: Dataplane, p: number, i: number, payload: number): void {
+    dp.counters[COUNT_MERGED]++;
+    this.#take(dp, p, i, payload);
+  }
+
+  /** Takes in the segments of row `i`; closes the frame where nothing may follow. */
+  #take(dp: Dataplane, p: number, i: number, payload: number): void {
     const { plan, batch, view } = dp;
     const m = this.#message[p];
-    plan.append(m, batch.end[i] - payload, payload, 0);
-    plan.msg[m + MSG_FRAMES]++;
-    this.#segments[p]++;
-    this.#payload[p] += payload;
-    this.#next[p] += payload;
-    dp.counters[COUNT_MERGED]++;
-    if (push !== 0) {
-      const flags = this.#slot[p] + virtioNet.HEADER + L4 + tcp.FLAGS;
-      view.setUint8(flags, view.getUint8(flags) | tcp.PSH);
+    const segments = batch.segments[i];
+    const stride = batch.stride[i];
+    const last = payload - batch.short[i];
+    let at = batch.end[i] - payload;
+    for (let n = 1; n < segments; n++, at += stride) plan.append(m, at, payload, 0);
+    plan.append(m, at, last, 0);
+    plan.msg[m + MSG_FRAMES] += segments;
+    const bytes = payload * segments - batch.short[i];
+    this.#segments[p] += segments;
+    this.#payload[p] += bytes;
+    this.#next[p] += bytes;
+    dp.counters[COUNT_MERGED] += segments - 1;
+    let push = 0;
+    if (this.#protocol[p] === ipv4.PROTOCOL_TCP) {
+      push = view.getUint8(at - this.#l4Header[p] + tcp.FLAGS) & tcp.PSH;
+      if (push !== 0) {
+        const flags = this.#slot[p] + virtioNet.HEADER + L4 + tcp.FLAGS;
+        view.setUint8(flags, view.getUint8(flags) | tcp.PSH);
+      }
     }
-    if (push !== 0 || payload < this.#size[p]) this.close(dp, p);
+    if (push !== 0 || last < this.#size[p]) this.close(dp, p);
   }
 
   /** Finishes the frame at `p`: lengths, checksums, virtio-net header. */

@@ -21,7 +21,7 @@ const MERGEABLE = tcp.ACK | tcp.PSH;
 
 export function coalesce(dp: Dataplane): void {
   const { batch, view, tables, counters } = dp;
-  const { verdict, offset, length, out, vtep } = batch;
+  const { verdict, offset, length, out, vtep, segments, short } = batch;
   const { ports } = tables;
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== TO_TAP) continue;
@@ -34,10 +34,14 @@ export function coalesce(dp: Dataplane): void {
       ethernet.GATEWAY_HI,
       ethernet.GATEWAY_LO,
     );
-    counters[COUNT_FORWARDED]++;
-    counters[COUNT_FORWARDED_BYTES] += length[i];
-    if (vtep[i] < 0) fromTap(dp, i);
-    else fromTunnel(dp, i);
+    counters[COUNT_FORWARDED] += segments[i];
+    counters[COUNT_FORWARDED_BYTES] += length[i] * segments[i] - short[i];
+    if (vtep[i] < 0) {
+      fromTap(dp, i);
+    } else {
+      if (segments[i] > 1) rewriteRun(dp, i);
+      fromTunnel(dp, i);
+    }
   }
 }
 
@@ -84,7 +88,25 @@ function emitVirtioNet(dp: Dataplane, i: number, at: number): void {
   );
 }
 
-/** A frame that the tunnel brought. */
+/**
+ * Gives the further frames of a run the MACs and the TTL of the first, as if each had taken the way:
+ * they are what is written where they cannot be merged after all. About 10 ns a frame.
+ */
+function rewriteRun(dp: Dataplane, i: number): void {
+  const { batch, view } = dp;
+  const first = batch.offset[i];
+  const stride = batch.stride[i];
+  const ttl = ipv4.ttl(view, first + ethernet.HEADER);
+  const end = first + batch.segments[i] * stride;
+  for (let o = first + stride; o < end; o += stride) {
+    view.setInt32(o, view.getInt32(first));
+    view.setInt32(o + 4, view.getInt32(first + 4));
+    view.setInt32(o + 8, view.getInt32(first + 8));
+    if (ipv4.ttl(view, o + ethernet.HEADER) !== ttl) ipv4.decrementTtl(view, o + ethernet.HEADER);
+  }
+}
+
+/** A row that the tunnel brought: a frame or a run. */
 function fromTunnel(dp: Dataplane, i: number): void {
   const { batch, view, merges } = dp;
   const protocol = batch.protocol[i];
@@ -126,33 +148,31 @@ function fromTunnel(dp: Dataplane, i: number): void {
       batch.gsoType[i] = virtioNet.GSO_TCPV4;
       batch.gsoSize[i] = mss;
     } else if (plain && payload > 0 && (flags & ~MERGEABLE) === 0) {
-      const push = flags & tcp.PSH;
       if (same && merges.continuesTcp(dp, p, i, l4Header, payload, partial)) {
-        dp.reserve(0, 1, 0);
+        dp.reserve(0, batch.segments[i], 0);
         // Making room may have sent, and so closed, what this row was to join.
         if (merges.isOpen(p)) {
-          merges.add(dp, p, i, payload, push);
+          merges.add(dp, p, i, payload);
           return;
         }
       }
       merges.close(dp, p);
-      dp.reserve(1, 2, 1);
+      dp.reserve(1, 1 + batch.segments[i], 1);
       merges.open(dp, p, i, l4Header, payload, partial);
-      if (push !== 0) merges.close(dp, p);
       return;
     }
   } else if (plain && stored !== 0 && dp.tables.ports.uso(batch.out[i])) {
     const payload = l4Bytes - udp.HEADER;
     if (payload > 0 && view.getUint16(l4 + udp.LENGTH) === l4Bytes) {
       if (same && merges.continuesUdp(dp, p, i, payload, partial)) {
-        dp.reserve(0, 1, 0);
+        dp.reserve(0, batch.segments[i], 0);
         if (merges.isOpen(p)) {
-          merges.add(dp, p, i, payload, 0);
+          merges.add(dp, p, i, payload);
           return;
         }
       }
       merges.close(dp, p);
-      dp.reserve(1, 2, 1);
+      dp.reserve(1, 1 + batch.segments[i], 1);
       merges.open(dp, p, i, udp.HEADER, payload, partial);
       return;
     }
@@ -161,15 +181,22 @@ function fromTunnel(dp: Dataplane, i: number): void {
   single(dp, i);
 }
 
-/** A frame by itself: its virtio-net header lies elsewhere, since what is in front of it is not ours. */
+/**
+ * Each frame of a row by itself: its virtio-net header lies elsewhere, since what is in front of it
+ * is not ours.
+ */
 function single(dp: Dataplane, i: number): void {
   const { batch, plan } = dp;
-  dp.reserve(1, 2, 1);
+  const segments = batch.segments[i];
+  dp.reserve(segments, 2 * segments, 1);
   let header = ZERO_SLOT;
   if (batch.csumStart[i] >= 0) {
     header = plan.slot();
     emitVirtioNet(dp, i, header);
   }
-  const m = plan.message(batch.out[i], 0, header, virtioNet.HEADER, 0);
-  plan.append(m, batch.offset[i], batch.length[i], 0);
+  for (let n = 0; n < segments; n++) {
+    const m = plan.message(batch.out[i], 0, header, virtioNet.HEADER, 0);
+    const bytes = n === segments - 1 ? batch.length[i] - batch.short[i] : batch.length[i];
+    plan.append(m, batch.offset[i] + n * batch.stride[i], bytes, 0);
+  }
 }

@@ -24,10 +24,12 @@ import { route } from "./route.js";
 /** Takes the dataplane's batch through all stages and empties it. Every row ends with a verdict. */
 export function runPipeline(dp: Dataplane): void {
   const { batch, counters } = dp;
-  counters[COUNT_RECEIVED] += batch.count;
+  let frames = 0;
+  for (let i = 0; i < batch.count; i++) frames += batch.segments[i];
+  counters[COUNT_RECEIVED] += frames;
   decap(dp);
   let bytes = 0;
-  for (let i = 0; i < batch.count; i++) bytes += batch.length[i];
+  for (let i = 0; i < batch.count; i++) bytes += batch.length[i] * batch.segments[i] - batch.short[i];
   counters[COUNT_RECEIVED_BYTES] += bytes;
   parse(dp);
   neighbor(dp);

@@ -62,7 +62,7 @@ export function segmentToVtep(dp: Dataplane, i: number): void {
   const flags = isTcp ? view.getUint8(l4 + tcp.FLAGS) : 0;
   let n = 0;
   for (let at = payload; at < end; at += size, n++) {
-    const bytes = end - at < size ? end - at : size;
+    const bytes = Math.min(end - at, size);
     const slot = plan.slot();
     copyHeader(view, slot, from, headers);
     patchIpv4(view, slot + l3At, ipBytes + bytes, (id + n) & 0xffff, fixed);
@@ -105,7 +105,7 @@ export function segmentUdpToTap(dp: Dataplane, i: number): void {
   const id = view.getUint16(batch.l3[i] + ipv4.IDENTIFICATION);
   let n = 0;
   for (let at = payload; at < end; at += size, n++) {
-    const bytes = end - at < size ? end - at : size;
+    const bytes = Math.min(end - at, size);
     const slot = plan.slot();
     const frame = slot + virtioNet.HEADER;
     virtioNet.emit(view, slot, virtioNet.NEEDS_CSUM, 0, 0, 0, l4 - from, udp.CHECKSUM);

@@ -3,7 +3,8 @@
  * its verdict is set. Columns are Int32Arrays; offsets count from the start of the arena.
  *
  *   set by      columns
- *   port        offset length port peer gsoType gsoSize csumStart csumOffset (verdict)
+ *   port        offset length port peer gsoType gsoSize csumStart csumOffset segments stride short
+ *               (verdict)
  *   decap       vtep; offset and length move forward
  *   parse       kind l3 l4 end protocol source destination ports fragment
  *   route       verdict out
@@ -51,6 +52,12 @@ export class Batch {
   /** Partial checksum: bytes from `offset` to where the sum starts; -1 where it is complete. */
   readonly csumStart = column();
   readonly csumOffset = column();
+  /** Frames that the row stands for: 1, or the length of a run (run.ts), whose first is described. */
+  readonly segments = column();
+  /** Distance between the frames of a run. */
+  readonly stride = column();
+  /** Bytes by which the last frame of a run is shorter. */
+  readonly short = column();
   readonly kind = column();
   /** Start of the network header. */
   readonly l3 = column();
@@ -83,6 +90,8 @@ export class Batch {
     this.gsoSize[i] = 0;
     this.csumStart[i] = -1;
     this.csumOffset[i] = 0;
+    this.segments[i] = 1;
+    this.short[i] = 0;
     this.kind[i] = KIND_UNKNOWN;
     this.verdict[i] = PENDING;
     return i;

@@ -1,6 +1,7 @@
 /**
  * Receiving from the VXLAN socket: a descriptor is one datagram, or a train of equal-sized ones that
- * UDP_GRO put together. Each datagram becomes a row that begins with its VXLAN header.
+ * UDP_GRO put together. Each datagram, or each run of datagrams that belong together (packet/run),
+ * becomes a row that begins with a VXLAN header.
  *
  * A virtual link can also hand over one datagram that holds a whole inner UDP GSO frame; the kernel
  * then reports the inner segment size as if it were a train's. The inner IP length tells the two
@@ -19,13 +20,17 @@ import {
   RX_PORT,
   RX_SEGMENT,
 } from "../packet/layout.js";
+import { runLength } from "../packet/run.js";
 import * as ethernet from "../wire/ethernet.js";
 import * as ipv4 from "../wire/ipv4.js";
 import * as virtioNet from "../wire/virtioNet.js";
 import * as vxlan from "../wire/vxlan.js";
 
-/** Most datagrams of a descriptor (the kernel's UDP_GRO_CNT_MAX). */
-export const MAX_TRAIN = 64;
+/**
+ * Most datagrams of a descriptor. UDP_GRO puts 64 together; a virtual link hands over what a sender
+ * sent in one call, up to 128 (UDP_MAX_SEGMENTS since kernel 6.9).
+ */
+export const MAX_TRAIN = 128;
 
 const INNER_IP = vxlan.HEADER + ethernet.HEADER;
 
@@ -53,10 +58,18 @@ export function receiveVxlan(arena: Arena, d: number, batch: Batch, counters: Fl
     return;
   }
   const end = start + bytes;
+  const limit = Math.min(end, start + MAX_TRAIN * segment);
   let o = start;
-  for (let n = 0; o < end && n < MAX_TRAIN; o += segment, n++) {
-    const i = batch.push(o, end - o < segment ? end - o : segment, port);
+  while (o < limit) {
+    const i = batch.push(o, Math.min(limit - o, segment), port);
     batch.peer[i] = peer;
+    const run = runLength(view, o, segment, limit);
+    o += run * segment;
+    if (run > 1) {
+      batch.segments[i] = run;
+      batch.stride[i] = segment;
+      batch.short[i] = Math.max(0, o - limit);
+    }
   }
   if (o < end) {
     // No kernel makes such a train; a virtual link may hand over one that a sender made.

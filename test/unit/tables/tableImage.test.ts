@@ -1,0 +1,87 @@
+import { describe, expect, it } from "vitest";
+import { ROLE_NODE, ROLE_POD } from "../../../src/tables/PortTable.js";
+import { ROUTE_VTEP, routeTarget, routeTo } from "../../../src/tables/RouteTable.js";
+import { buildTableImage, Tables } from "../../../src/tables/TableImage.js";
+import { EMPTY_TABLES } from "../../../src/worker/emptyTables.js";
+import { tableInput, WORKER02 } from "../../support/dataplane.js";
+import { address } from "../../support/frames.js";
+
+describe("TableImage", () => {
+  it("every field of the node survives", () => {
+    const node = {
+      tunnelAddress: address("10.1.235.192"),
+      underlayAddress: address("192.168.2.30"),
+      mac: { hi: 0xfffe, lo: -2 },
+      vni: 4096,
+      vxlanPort: 4789,
+      mtu: 1450,
+      nodePort: 11,
+      tunnelPort: 12,
+      gsoPort: -1,
+      gsoMac: { hi: 0x0250, lo: 0x57000001 },
+    };
+    const tables = new Tables(buildTableImage({ ...EMPTY_TABLES, node }));
+    expect({
+      tunnelAddress: tables.tunnelAddress,
+      underlayAddress: tables.underlayAddress,
+      mac: { hi: tables.macHi, lo: tables.macLo },
+      vni: tables.vni,
+      vxlanPort: tables.vxlanPort,
+      mtu: tables.mtu,
+      nodePort: tables.nodePort,
+      tunnelPort: tables.tunnelPort,
+      gsoPort: tables.gsoPort,
+      gsoMac: { hi: tables.gsoMacHi, lo: tables.gsoMacLo },
+    }).toEqual(node);
+  });
+
+  it("each section is found where it lies", () => {
+    const tables = new Tables(buildTableImage(tableInput()));
+    expect([tables.ports.role(0), tables.ports.role(2)]).toEqual([ROLE_NODE, ROLE_POD]);
+    expect(tables.fdb.byUnderlay(address(WORKER02.underlay))).toBe(1);
+    const route = tables.routes.lookup(address(WORKER02.pod));
+    expect([routeTo(route), routeTarget(route)]).toEqual([ROUTE_VTEP, 1]);
+  });
+
+  it.each([
+    ["10.1.0.0", true],
+    ["10.1.255.255", true],
+    ["10.2.0.0", false],
+    ["10.0.255.255", false],
+    ["198.51.100.77", true],
+    ["198.51.100.128", false],
+  ])("inPool(%s) among two pools", (text, expected) => {
+    const pools = [
+      { address: address("10.1.0.0"), length: 16 },
+      { address: address("198.51.100.0"), length: 25 },
+    ];
+    const tables = new Tables(buildTableImage({ ...EMPTY_TABLES, pools }));
+    expect(tables.inPool(address(text))).toBe(expected);
+  });
+
+  it("no pool holds anything; a pool of length 0 holds all", () => {
+    expect(new Tables(buildTableImage(EMPTY_TABLES)).inPool(0)).toBe(false);
+    const tables = new Tables(buildTableImage({ ...EMPTY_TABLES, pools: [{ address: 0, length: 0 }] }));
+    expect(tables.inPool(address("203.0.113.9"))).toBe(true);
+  });
+
+  it.each([
+    ["another magic", (words: Int32Array) => words.fill(0x12345678, 0, 1)],
+    ["another version", (words: Int32Array) => words.fill(2, 1, 2)],
+    ["a length that is not its own", (words: Int32Array) => words.fill(words.length + 1, 2, 3)],
+  ])("refuses %s", (_, spoil) => {
+    const image = buildTableImage(tableInput());
+    expect(() => new Tables(image)).not.toThrow();
+    spoil(new Int32Array(image));
+    expect(() => new Tables(image)).toThrow(RangeError);
+  });
+
+  it.each([0, 3, 64])("refuses a buffer of %i bytes", (bytes) => {
+    expect(() => new Tables(new SharedArrayBuffer(bytes))).toThrow(RangeError);
+  });
+
+  it("refuses an image that was cut off", () => {
+    const whole = new Int32Array(buildTableImage(tableInput()));
+    expect(() => new Tables(whole.slice(0, -1).buffer)).toThrow(RangeError);
+  });
+});
