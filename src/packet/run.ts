@@ -5,7 +5,7 @@
  * anything is believed: parse checks the first, equality with it covers the others.
  *
  * The rules are those of merging (MergeTable): only ACK, and PSH on the last; no options in IPv4,
- * no fragments; TOS, TTL, DF, acknowledgement and TCP options equal; the last may be shorter.
+ * no fragments; TOS, TTL, DF, acknowledgement, window and TCP options equal; the last may be shorter.
  */
 import * as checksum from "../wire/checksum.js";
 import * as ethernet from "../wire/ethernet.js";
@@ -17,7 +17,8 @@ import * as vxlan from "../wire/vxlan.js";
 const FRAME = vxlan.HEADER;
 const IP = FRAME + ethernet.HEADER;
 const L4 = IP + ipv4.HEADER_MIN;
-const MERGEABLE = tcp.ACK | tcp.PSH;
+/** In the word of data offset, flags and window: all but PSH. */
+const SAME_TCP_WORD = ~(tcp.PSH << 16);
 
 /**
  * Number of datagrams, from the one at `start` on, that are one run; 1 where the first is nothing to
@@ -79,7 +80,7 @@ function tcpRun(view: DataView, start: number, stride: number, end: number): num
   if (header < tcp.HEADER_MIN || payload <= 0 || flags !== tcp.ACK) return 1;
   const sequence = view.getInt32(t + tcp.SEQUENCE);
   const acknowledgement = view.getInt32(t + tcp.ACKNOWLEDGEMENT);
-  const offset = view.getUint8(t + tcp.DATA_OFFSET);
+  const offsetFlagsWindow = view.getInt32(t + tcp.DATA_OFFSET);
   const variable = variableSum(view, start + IP);
   const pseudo = pseudoOf(view, start + IP);
   const partial = view.getUint16(t + tcp.CHECKSUM) === checksum.fold(pseudo + stride - L4);
@@ -92,19 +93,17 @@ function tcpRun(view: DataView, start: number, stride: number, end: number): num
       !sameHeaders(view, start, o, bytes) ||
       view.getInt32(s + tcp.SEQUENCE) !== ((sequence + n * payload) | 0) ||
       view.getInt32(s + tcp.ACKNOWLEDGEMENT) !== acknowledgement ||
-      view.getUint8(s + tcp.DATA_OFFSET) !== offset ||
+      ((view.getInt32(s + tcp.DATA_OFFSET) ^ offsetFlagsWindow) & SAME_TCP_WORD) !== 0 ||
       variableSum(view, o + IP) !== variable ||
       (view.getUint16(s + tcp.CHECKSUM) === checksum.fold(pseudo + bytes - L4)) !== partial
     ) {
       return n;
     }
-    const f = view.getUint8(s + tcp.FLAGS);
-    if ((f & ~MERGEABLE) !== 0 || (f & tcp.ACK) === 0) return n;
     for (let x = tcp.HEADER_MIN; x < header; x += 4) {
       if (view.getInt32(s + x) !== view.getInt32(t + x)) return n;
     }
     n++;
-    if (bytes < stride || (f & tcp.PSH) !== 0) return n;
+    if (bytes < stride || (view.getUint8(s + tcp.FLAGS) & tcp.PSH) !== 0) return n;
   }
   return n;
 }

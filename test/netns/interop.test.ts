@@ -164,10 +164,10 @@ describe.skipIf(why !== "").each(SEND_MODES)(`a kernel vxlan peer, tunnelGso %s$
   it("dropped nothing, and its accounts are even", async () => {
     await expectSound(agent);
     const { other } = await agent.request("counters");
-    if (tunnelGso === "on") expect(other.tunnelGso).toBeGreaterThan(1000);
+    if (tunnelGso === "on") expect(other.tunnelGso).toBeGreaterThan(100);
     else expect(other.tunnelGso).toBe(0);
-    expect(other.segments).toBeGreaterThan(1000);
-    expect(other.merged).toBeGreaterThan(1000);
+    expect(other.segments).toBeGreaterThan(100);
+    expect(other.merged).toBeGreaterThan(100);
   });
 });
 
