@@ -51,9 +51,9 @@ export function fragmentPacket(dp: Dataplane, i: number): void {
 /** Completes a partial checksum in place; slow, and needed only before fragmentation. */
 function finishChecksum(dp: Dataplane, i: number): void {
   const { batch, view } = dp;
-  const l4 = batch.l4[i];
-  const field = l4 + batch.csumOffset[i];
-  let value = checksum.finish(checksum.sum(view, l4, batch.end[i] - l4, 0));
+  const start = batch.offset[i] + batch.csumStart[i];
+  const field = start + batch.csumOffset[i];
+  let value = checksum.finish(checksum.sum(view, start, batch.end[i] - start, 0));
   if (value === 0 && batch.csumOffset[i] === udp.CHECKSUM) value = 0xffff;
   view.setUint16(field, value);
   batch.csumStart[i] = -1;

@@ -15,6 +15,7 @@ import * as ipv4 from "../wire/ipv4.js";
 import * as tcp from "../wire/tcp.js";
 import * as udp from "../wire/udp.js";
 import * as virtioNet from "../wire/virtioNet.js";
+import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
 
 const FINE = -1;
@@ -22,6 +23,8 @@ const FINE = -1;
 const MAX_SEGMENTS = 1366;
 /** Headers of a GSO frame must fit a scratch slot behind a virtio-net or VXLAN header. */
 const MAX_HEADERS = SCRATCH_BYTES - 12;
+/** A checksum request counts in bytes of eight bits, from the VXLAN header on. */
+const MAX_CSUM_START = 255 - vxlan.HEADER;
 
 export function parse(dp: Dataplane): void {
   const { batch, view, tables } = dp;
@@ -102,13 +105,16 @@ function parseIpv4(batch: Batch, view: DataView, i: number, o: number): number {
 /**
  * Step 4. `start` is where the transport header begins, in bytes from the start of the frame. A UDP
  * GSO frame that came through the tunnel (a virtual link hands it over whole) has no virtio-net
- * header: its checksum must be partial, and is noted as such.
+ * header: its checksum must be partial, and is noted as such. A sum that starts further back is that
+ * of a tunnel of the pod's own (VXLAN, GRE), whose inner checksum its kernel left to us.
  */
 function checkOffloads(batch: Batch, view: DataView, i: number, start: number): number {
   const protocol = batch.protocol[i];
   const field =
     protocol === ipv4.PROTOCOL_TCP ? tcp.CHECKSUM : protocol === ipv4.PROTOCOL_UDP ? udp.CHECKSUM : -1;
-  if (field < 0 || batch.fragment[i] !== 0) return DropReason.vnetHeader;
+  if (batch.fragment[i] !== 0) return DropReason.vnetHeader;
+  if (batch.csumStart[i] > start) return checkInnerChecksum(batch, i);
+  if (field < 0) return DropReason.vnetHeader;
   if (batch.vtep[i] >= 0 && batch.csumStart[i] < 0) {
     const bytes = batch.end[i] - batch.l4[i];
     const pseudo = checksum.pseudo4(batch.source[i], batch.destination[i], protocol);
@@ -128,4 +134,17 @@ function checkOffloads(batch: Batch, view: DataView, i: number, start: number): 
   if (payload > size * MAX_SEGMENTS || start + header > MAX_HEADERS) return DropReason.vnetHeader;
   if (payload <= size) batch.gsoType[i] = virtioNet.GSO_NONE;
   return FINE;
+}
+
+/** A partial checksum behind the transport header: inside the packet, within reach, and no GSO. */
+function checkInnerChecksum(batch: Batch, i: number): number {
+  const start = batch.csumStart[i];
+  const field = batch.csumOffset[i];
+  const fits =
+    batch.gsoType[i] === virtioNet.GSO_NONE &&
+    (field & 1) === 0 &&
+    start <= MAX_CSUM_START &&
+    field <= MAX_CSUM_START &&
+    start + field + 2 <= batch.length[i];
+  return fits ? FINE : DropReason.vnetHeader;
 }

@@ -5,7 +5,7 @@
 export const DropReason = {
   /** Shorter than the headers it must have. */
   runt: 0,
-  /** Longer than the receive slot, or behind the 64th datagram of a train. */
+  /** Longer than the receive slot, or behind the 128th datagram of a train. */
   truncated: 1,
   /** An EtherType that is not carried (IPv6 so far among them). */
   etherType: 2,

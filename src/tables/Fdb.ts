@@ -16,9 +16,12 @@ const MAC_LO = 3;
 const TUNNEL_ADDRESS = 4;
 const USED = 5;
 const HEAD = 3;
+/** Indices are dense: the table has a row for each up to the highest. */
+const MAX_INDEX = 0xffff;
 
-/** Builds the section. Rows of unused indices stay empty. Throws RangeError on a duplicate. */
+/** Builds the section. Rows of unused indices stay empty. Throws RangeError on an index out of range or a duplicate. */
 export function buildFdb(vteps: TableInput["vteps"]): Int32Array {
+  if (vteps.some((v) => v.index < 0 || v.index > MAX_INDEX)) throw new RangeError("VTEP index out of range");
   const rows = vteps.reduce((most, v) => Math.max(most, v.index + 1), 0);
   // Both addresses of a VTEP are keys: the check for pods that speak VXLAN asks for either.
   const buckets = bucketsFor(2 * vteps.length);

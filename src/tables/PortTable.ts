@@ -6,6 +6,8 @@
 import type { TableInput } from "./TableInput.js";
 
 const ROW = 5;
+/** Numbers are dense: a table has a row for each up to the highest. */
+const MAX_PORT = 0xffff;
 const ROLE = 0;
 const MAC_HI = 1;
 const MAC_LO = 2;
@@ -17,8 +19,9 @@ export const ROLE_NONE = 0;
 export const ROLE_POD = 1;
 export const ROLE_NODE = 2;
 
-/** Builds the section. Throws RangeError on a duplicate port number. */
+/** Builds the section. Throws RangeError on a port number that is out of range or taken. */
 export function buildPortTable(ports: TableInput["ports"]): Int32Array {
+  if (ports.some((p) => p.port < 0 || p.port > MAX_PORT)) throw new RangeError("port number out of range");
   const rows = ports.reduce((most, p) => Math.max(most, p.port + 1), 0);
   const section = new Int32Array(1 + rows * ROW);
   section[0] = rows;

@@ -21,10 +21,14 @@ const MAGIC = 0x50775431; // "PwT1"
 const VERSION = 1;
 const HEADER_WORDS = 16;
 const NODE_WORDS = 16;
+/** What every IPv4 link must carry (RFC 791), and the longest packet. */
+const MIN_MTU = 68;
+const MAX_MTU = 65535;
 
 /** Builds an image. Throws RangeError on input that the formats cannot hold. */
 export function buildTableImage(input: TableInput): SharedArrayBuffer {
   const n = input.node;
+  if (n.mtu < MIN_MTU || n.mtu > MAX_MTU) throw new RangeError(`an overlay MTU of ${n.mtu}`);
   const node = Int32Array.of(
     n.tunnelAddress,
     n.underlayAddress,

@@ -36,6 +36,8 @@ class DataplaneThread {
   readonly #worker: Worker;
   #lastId = 0;
   #stopping = false;
+  #ended = false;
+  #stopped: Promise<void> | null = null;
 
   constructor(direction: Direction, spinUs: number, onEvent: (event: WorkerEvent) => void) {
     const workerData: ThreadData = {
@@ -57,8 +59,11 @@ class DataplaneThread {
       if ("report" in answer) onEvent(answer.report);
       else this.#settle(answer.id, answer.error);
     });
-    this.#worker.on("error", (error) => this.#ended(onEvent, error.message));
-    this.#worker.on("exit", (code) => this.#ended(onEvent, `thread exited with code ${code}`));
+    this.#worker.on("error", (error) => this.#end(onEvent, error.message));
+    this.#worker.on("exit", (code) => {
+      this.#ended = true;
+      this.#end(onEvent, `thread exited with code ${code}`);
+    });
   }
 
   /** Resolves when the thread has carried it out, rejects with what it threw. */
@@ -76,14 +81,20 @@ class DataplaneThread {
     });
   }
 
-  /** Ends the thread and waits until it is gone. */
-  async stop(): Promise<void> {
-    if (this.#stopping) return;
-    const gone = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
-    // The thread's end is the answer; its message may be lost with it.
-    this.order({ do: "stop" }).catch(() => {});
-    this.#stopping = true;
-    await gone;
+  /** Ends the thread, waits until it is gone, and closes what was between it and us. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    if (!this.#ended) {
+      const gone = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
+      // The thread's end is the answer; its message may be lost with it.
+      this.order({ do: "stop" }).catch(() => {});
+      this.#stopping = true;
+      await gone;
+    }
     this.#channel.port1.close();
     native.close(this.#wakeFd);
   }
@@ -95,7 +106,7 @@ class DataplaneThread {
     else waiting?.reject(new Error(error));
   }
 
-  #ended(onEvent: (event: WorkerEvent) => void, message: string): void {
+  #end(onEvent: (event: WorkerEvent) => void, message: string): void {
     const expected = this.#stopping;
     this.#stopping = true;
     for (const { reject } of this.#waiting.values()) reject(new Error(message));

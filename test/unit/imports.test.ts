@@ -46,6 +46,9 @@ const TABLE: Record<string, Rule> = {
     "packet/layout",
     "binding",
   ]),
+  // Contracts so far; what fills them follows.
+  kube: free(["model"]),
+  apiserver: free(["kube", "model"]),
   explain: free(["dataplane", "tables", "model"]),
   lab: free(["agent", "model", "worker/control"]),
   cli: free(["agent", "binding", "explain", "host", "lab", "model", "tables", "worker"]),

@@ -143,7 +143,8 @@ describe("plan overflow", () => {
     const packets = [0, 1, 2, 3, 4].map((n) =>
       tcpPacket({ source: WORKER01.pod, destination: pod, sequence: 100 * n, id: n }, counting(100, n)),
     );
-    node.trainFromWorker01(packets);
+    // One by one: each asks for room of its own.
+    for (const packet of packets) node.fromWorker01(packet);
     const outcome = node.run();
     expect(verdictOf(outcome)).toEqual({ forwarded: 5 });
     const frames = outcome.sent

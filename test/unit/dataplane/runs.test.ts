@@ -175,6 +175,37 @@ describe("a train is the same as its datagrams one by one", () => {
     expectSame(vxlans([0, 1, 2, 3, 4, 5].map((n) => part(n, fields, n === 5 ? 40 : 100))));
   });
 
+  it("a run of shorter frames behind one of longer ones", () => {
+    const tcp = (sequence: number, size: number) =>
+      tcpPacket({ ...FLOW, sequence, id: sequence }, counting(size, sequence));
+    const sizes = [100, 100, 60, 60, 60, 100, 100, 20];
+    let sequence = 0;
+    expectSame(
+      vxlans(
+        sizes.map((size) => {
+          const packet = tcp(sequence, size);
+          sequence += size;
+          return packet;
+        }),
+      ),
+    );
+    const packets = sizes.map((size, n) => datagram(n, {}, size));
+    expectSame(vxlans(packets));
+    // UDP_GRO ends a train with its first shorter datagram: only a train of its own holds a run of them.
+    const node = new TestNode();
+    node.trainFromWorker01([tcp(0, 100), tcp(100, 100)]);
+    node.trainFromWorker01([tcp(200, 60), tcp(260, 60), tcp(320, 60)]);
+    node.trainFromWorker01([datagram(0), datagram(1)]);
+    node.trainFromWorker01([datagram(2, {}, 60), datagram(3, {}, 60), datagram(4, {}, 60)]);
+    const payloads = node.run().sent.map((s) => kernelFrames(s.bytes).map((f) => f.length - 34));
+    expect(payloads).toEqual([
+      [120, 120],
+      [80, 80, 80],
+      [108, 108],
+      [68, 68, 68],
+    ]);
+  });
+
   it("VXLAN or Ethernet headers differ", () => {
     for (const [at, value] of [
       [0, 0],

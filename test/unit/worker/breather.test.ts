@@ -50,8 +50,8 @@ import {
 const { pod, otherPod, podMac } = MASTER;
 const out = (n = 0) => udpPacket({ source: pod, destination: WORKER01.pod, id: n }, counting(100, n));
 const local = () => udpPacket({ source: pod, destination: otherPod }, counting(100));
-const inbound = (n: number) =>
-  tcpPacket({ source: WORKER01.pod, destination: pod, sequence: 100 * n }, counting(100));
+const inbound = (n: number, sourcePort = 40_000) =>
+  tcpPacket({ source: WORKER01.pod, destination: pod, sourcePort, sequence: 100 * n }, counting(100));
 const tso = (bytes: number) =>
   tcpPacket({ source: pod, destination: WORKER01.pod, l4Checksum: "partial" }, counting(bytes));
 const EAGAIN = 11;
@@ -163,15 +163,18 @@ describe("a stage that throws", () => {
     node.fromPod(local());
     node.fromPod(udpPacket({ source: pod, destination: "203.0.113.1" }, counting(8)));
     node.fromPod(udpPacket({ source: pod, destination: WORKER01.pod, fragment: 0 }, counting(3000)));
+    // Eight flows take turns, so that each datagram is a row and there are several batches.
     for (let n = 0; n < 4; n++) {
-      node.trainFromWorker01(Array.from({ length: 64 }, (_, i) => inbound(64 * n + i)));
+      node.trainFromWorker01(Array.from({ length: 64 }, (_, i) => inbound(8 * n + (i >> 3), 1 + (i & 7))));
     }
   }
 
   it("is reported and counted wherever it happens, and the next breath works", () => {
     let faults = 0;
-    for (let n = 0; n < 120; n++) {
+    // Every access of the first stages, then here and there to behind the last of the last batch.
+    for (let n = 0; n < 1200; n += n < 60 ? 1 : 13) {
       const node = new TestNode();
+      expect(node.fromPod(out()).fromWorker01(inbound(0)).run().forwarded).toBe(2);
       const cure = poison(node, n);
       mixture(node);
       const outcome = node.run();
