@@ -145,6 +145,9 @@ export function buildLan(set: NetSet, kind: LanKind): void {
     }
   }
   // Enough source ports for thousands of new connections a second.
+  // iperf3 names its congestion control after it has connected. A socket that began with BBR, the
+  // default of some machines, then keeps BBR's pacing: a timer for every 64 KiB, which would be measured.
+  for (const pod of [set.podA, set.podB]) setSysctls(pod, { "net/ipv4/tcp_congestion_control": "reno" });
   setSysctls(set.podA, { "net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1" });
 }
 

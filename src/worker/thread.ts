@@ -3,6 +3,7 @@
  * of memory; only when that has changed does it look for commands. The thread's event loop never
  * runs, so commands are received synchronously.
  */
+import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
 import { Arena } from "../packet/Arena.js";
@@ -12,6 +13,12 @@ import { Breather } from "./Breather.js";
 import { EMPTY_TABLES } from "./emptyTables.js";
 import { type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
 
+/**
+ * Nice value of the thread (setpriority(2), which on Linux is a thread's own). A woken worker must not
+ * wait for the time slice of whoever fills the processor: with 0 the mean RTT of a ping was two to
+ * three times as long, dominated by a few waits of milliseconds. Throughput is the same.
+ */
+const NICE = -10;
 /** Longest sleep; a wake-up by the event descriptor ends it early. */
 const SLEEP_MS = 1000;
 
@@ -81,6 +88,12 @@ function run(): void {
       if (!carryOut(m.message as Command)) return;
     }
   }
+}
+
+try {
+  setPriority(NICE);
+} catch {
+  // Not allowed to (no CAP_SYS_NICE): it works without.
 }
 
 try {
