@@ -1,12 +1,13 @@
-/** `npm run bench -- micro | net`: chooses the benchmark. */
+/** `npm run bench -- micro | control | net`: chooses the benchmark. */
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const USAGE = `npm run bench -- micro | net [options]
+const USAGE = `npm run bench -- micro | control | net [options]
 
   micro   the dataplane's parts without I/O: ns per operation
+  control a thousand nodes and a change of one: objects to tables
   net     podwire beside the kernel's vxlan: throughput, packet rate, latency
 
 "npm run bench -- net --help" lists the options.`;
@@ -19,6 +20,9 @@ if (kind === "net") {
 } else if (kind === "micro") {
   const { runMicro } = await import("./micro/run.js");
   process.exitCode = await runMicro(args, checkout());
+} else if (kind === "control") {
+  const { runControl } = await import("./control/run.js");
+  process.exitCode = await runControl(args, checkout());
 } else {
   console.error(USAGE);
   process.exitCode = 2;

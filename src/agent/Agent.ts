@@ -31,6 +31,8 @@ export interface AgentParts {
   startWorker: (options: WorkerOptions) => Promise<WorkerControl>;
   buildImage: (input: TableInput) => SharedArrayBuffer;
   log: Log;
+  /** Pods come and go by others' hands: one that cannot be attached does not stop the start. */
+  lenientPods?: boolean;
 }
 
 export interface PodStatus {
@@ -89,7 +91,8 @@ export class Agent {
     const stateDir = new StateDir(config.stateDir);
     const agent = new Agent(loaded, parts, stateDir);
     const netns = parts.host.netnsIdentity(OWN_NETNS) ?? "";
-    await checkEnvironment(loaded, parts.host, devicesIn(readRecord(stateDir.recordFile), netns));
+    const checked = parts.lenientPods ? { ...loaded, config: { ...config, pods: [] } } : loaded;
+    await checkEnvironment(checked, parts.host, devicesIn(readRecord(stateDir.recordFile), netns));
     stateDir.acquire();
     try {
       const record = new StateRecord(stateDir.recordFile, config.node, netns);
@@ -124,26 +127,37 @@ export class Agent {
   async reload(text: string): Promise<void> {
     const { log } = this.parts;
     try {
-      const loaded = parseConfig(this.loaded.file, text);
-      this.keepFixed(loaded.config);
-      const old = this.loaded;
-      // What fails from here on is told in terms of the new file.
-      this.loaded = loaded;
-      try {
-        await this.reconciler!.reconfigure(loaded.config);
-      } catch (error) {
-        this.loaded = old;
-        throw explain(error, loaded);
-      }
-      log.info(
-        { pods: loaded.config.pods.length, vteps: loaded.config.vteps.length },
-        "took over the new config",
-      );
+      const { config } = await this.takeOver(parseConfig(this.loaded.file, text), "all");
+      log.info({ pods: config.pods.length, vteps: config.vteps.length }, "took over the new config");
     } catch (error) {
       if (error instanceof ConfigError)
         for (const line of error.message.split("\n")) log.error({}, `config not taken over: ${line}`);
       else log.error({ err: error }, "config not taken over");
     }
+  }
+
+  /** Takes over a config that was made, not read. Throws as start() does; the old one then stays. */
+  async update(config: AgentConfig): Promise<void> {
+    await this.takeOver({ ...this.loaded, config: structuredClone(config) }, "changed");
+  }
+
+  /** Repairs now what was changed behind our back. */
+  async resync(): Promise<void> {
+    await this.reconciler!.resync();
+  }
+
+  private async takeOver(loaded: LoadedConfig, repair: "all" | "changed"): Promise<LoadedConfig> {
+    this.keepFixed(loaded.config);
+    const old = this.loaded;
+    // What fails from here on is told in terms of the new config.
+    this.loaded = loaded;
+    try {
+      await this.reconciler!.reconfigure(loaded.config, repair);
+    } catch (error) {
+      this.loaded = old;
+      throw explain(error, loaded);
+    }
+    return loaded;
   }
 
   status(): AgentStatus {

@@ -5,6 +5,7 @@
  *   state.json   devices made, or about to be made: written before each is made, for cleanup
  *   agent.sock   status socket
  *   ready        {pid, node}, while the agent is ready
+ *   config.json  the last config that came from an API server, for a start while that is away
  */
 import {
   closeSync,
@@ -123,6 +124,7 @@ export class StateDir {
   readonly recordFile: string;
   readonly socketFile: string;
   readonly readyFile: string;
+  readonly configFile: string;
   private readonly lockFile: string;
   /** Uppermost directory that create() made, "" where all existed. */
   private made = "";
@@ -132,6 +134,7 @@ export class StateDir {
     this.recordFile = join(path, "state.json");
     this.socketFile = join(path, "agent.sock");
     this.readyFile = join(path, "ready");
+    this.configFile = join(path, "config.json");
     this.lockFile = join(path, "agent.lock");
   }
 
@@ -179,7 +182,8 @@ export class StateDir {
 
   /** Removes every file of ours, and the directory if it is empty then. */
   remove(): void {
-    for (const file of [this.recordFile, this.socketFile, this.readyFile, this.lockFile])
+    const { recordFile, socketFile, readyFile, configFile, lockFile } = this;
+    for (const file of [recordFile, socketFile, readyFile, configFile, lockFile])
       rmSync(file, { force: true });
     removeEmpty(this.path);
   }
@@ -249,9 +253,10 @@ function startTimeOf(pid: number): string {
   }
 }
 
-function writeDurably(file: string, text: string): void {
+/** Replaces a file by rename, after its content is on disk. */
+export function writeDurably(file: string, text: string, mode = 0o644): void {
   const temporary = `${file}.new`;
-  const fd = openSync(temporary, "w", 0o644);
+  const fd = openSync(temporary, "w", mode);
   try {
     writeSync(fd, text);
     fsyncSync(fd);

@@ -8,7 +8,8 @@ const EXIT_FAILED = 1;
 const EXIT_CONFIG = 2;
 
 interface Options {
-  config: string;
+  config?: string;
+  kubeconfig?: string;
   logLevel: string;
   check?: true;
 }
@@ -17,12 +18,33 @@ interface Options {
 export function agentCommand(): Command {
   return new Command("agent")
     .description(
-      "Run this node's agent: pods' interfaces, podwire0 and the VXLAN tunnel, as a config file describes them.\n" +
-        "A change of the file is taken over while it runs. SIGTERM ends it and leaves devices and routes for\n" +
-        "the next agent; `podwire cleanup` removes them.",
+      "Run this node's agent: pods' interfaces, podwire0 and the VXLAN tunnel, as a config file or a Kubernetes\n" +
+        "API describes them. Changes are taken over while it runs. SIGTERM ends it and leaves devices and routes\n" +
+        "for the next agent; `podwire cleanup` removes them.",
     )
-    .requiredOption("-c, --config <file>", "YAML description of this node")
-    .option("--check", "only check the file, and say what is wrong with it")
+    .option("-c, --config <file>", "YAML description of this node; no API server is used")
+    .option("--check", "only check the config file, and say what is wrong with it")
+    .addOption(
+      new Option("--kubeconfig <file>", "live from the Kubernetes API that this file names").conflicts([
+        "config",
+        "check",
+      ]),
+    )
+    .option("--node <name>", "this node's name (default: the host name; with --kubeconfig, like all below)")
+    .option("--underlay-address <ip>", "this node's address on the LAN")
+    .option("--vxlan-port <port>", "UDP port of VXLAN (default: 4789)")
+    .option("--vni <number>", "VXLAN network identifier, the same on all nodes (default: 4096)")
+    .option("--underlay-mtu <bytes>", "MTU of the underlay (default: that of the interface with the address)")
+    .option("--state-dir <dir>", "the agent's directory (default: /run/podwire)")
+    .option(
+      "--pod-netns <path>",
+      "network namespace of a pod (default: /run/netns/{namespace}.{name}; {uid} is known too)",
+    )
+    .option("--node-label <key=value...>", "labels of the Node")
+    .addOption(new Option("--tunnel-gso <mode>", "tunnel GSO device").choices(["auto", "on", "off"]))
+    .addOption(new Option("--uso <mode>", "UDP segmentation on TAP devices").choices(["auto", "on", "off"]))
+    .addOption(new Option("--threads <n>", "dataplane threads").choices(["1", "2"]))
+    .option("--spin <us>", "spinning before a dataplane thread blocks, in microseconds")
     .addOption(
       new Option("--log-level <level>", "least level that is logged (JSON lines on stderr)")
         .choices(["trace", "debug", "info", "warn", "error", "fatal"])
@@ -36,13 +58,30 @@ async function run(options: Options): Promise<void> {
   const { ConfigError } = await import("../agent/ConfigError.js");
   const { parseConfig, readConfig } = await import("../agent/config.js");
   try {
+    if (options.kubeconfig !== undefined) {
+      // Loaded here: an agent without an API server carries nothing of it.
+      const { serveFromKube } = await import("./agentKube.js");
+      await serveFromKube({ ...options, kubeconfig: options.kubeconfig });
+      return;
+    }
+    if (options.config === undefined)
+      throw new ConfigError([
+        {
+          file: "podwire agent",
+          line: 0,
+          column: 0,
+          field: "",
+          message: "nothing says what this node is",
+          remedy: "Name a config file with --config, or a Kubernetes API with --kubeconfig.",
+        },
+      ]);
     const text = await readConfig(options.config);
     const loaded = parseConfig(options.config, text);
     if (options.check) {
       process.stdout.write(`${options.config} is well-formed.\n`);
       return;
     }
-    await serve(options, text, loaded);
+    await serve({ ...options, config: options.config }, text, loaded);
   } catch (error) {
     const wrongConfig = error instanceof ConfigError && error.origin === "config";
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
@@ -50,63 +89,33 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-async function serve(options: Options, text: string, loaded: LoadedConfig): Promise<void> {
-  const [
-    { Agent },
-    { ConfigWatcher },
-    { NetlinkHost },
-    { native },
-    { startWorker },
-    { buildTableImage },
-    pino,
-  ] = await Promise.all([
+async function serve(
+  options: Options & { config: string },
+  text: string,
+  loaded: LoadedConfig,
+): Promise<void> {
+  const [{ Agent }, { ConfigWatcher }, { agentParts, onSignals }] = await Promise.all([
     import("../agent/Agent.js"),
     import("../agent/ConfigWatcher.js"),
-    import("../host/NetlinkHost.js"),
-    import("../binding/index.js"),
-    import("../worker/Dataworker.js"),
-    import("../tables/TableImage.js"),
-    import("pino"),
+    import("./agentProcess.js"),
   ]);
-  // Synchronous: the last lines before an end must not get lost.
-  const log = pino.default(
-    {
-      level: options.logLevel,
-      base: { node: loaded.config.node },
-      timestamp: pino.default.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    pino.default.destination({ fd: 2, sync: true }),
-  );
-  // A fault of the control side must not stop the dataplane, which has a thread of its own.
-  process.on("uncaughtException", (err) => log.error({ err }, "uncaught exception; forwarding goes on"));
-  process.on("unhandledRejection", (err) => log.error({ err }, "unhandled rejection; forwarding goes on"));
-
-  let stopAsked = false;
+  const parts = await agentParts(loaded.config.node, options.logLevel);
   let agent: Agent | null = null;
   let watcher: Watcher | null = null;
-  const stop = async () => {
-    stopAsked = true;
-    if (agent === null) return;
-    watcher?.stop();
-    await agent.stop();
-    // Nothing should be left to keep the process; if something does, it does not keep it long.
-    setTimeout(() => process.exit(), 1000).unref();
-  };
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void stop());
-  // Before the agent runs, a SIGHUP must not end it.
-  process.on("SIGHUP", () => void watcher?.look(true));
-
-  agent = await Agent.start(loaded, {
-    host: new NetlinkHost(native),
-    startWorker,
-    buildImage: buildTableImage,
-    log,
+  const stopping = onSignals({
+    stop: async () => {
+      if (agent === null) return;
+      watcher?.stop();
+      await agent.stop();
+    },
+    // Before the agent runs, a SIGHUP must not end it.
+    reload: () => void watcher?.look(true),
   });
+  agent = await Agent.start(loaded, parts);
   const running = agent;
-  watcher = new ConfigWatcher(options.config, text, (changed) => running.reload(changed), log);
+  watcher = new ConfigWatcher(options.config, text, (changed) => running.reload(changed), parts.log);
   watcher.start();
   // It may have changed while we started.
   await watcher.look(false);
-  if (stopAsked) await stop();
+  await stopping.ifAsked();
 }

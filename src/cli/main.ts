@@ -16,6 +16,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "run this node's agent",
     load: async () => (await import("./agent.js")).agentCommand(),
   },
+  join: {
+    summary: "get this node a certificate from the cluster's API server",
+    load: async () => (await import("./join.js")).joinCommand(),
+  },
   status: {
     summary: "show what the agent on this node does",
     load: async () => (await import("./status.js")).statusCommand(),
@@ -23,6 +27,14 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
   cleanup: {
     summary: "remove what an agent left on this node",
     load: async () => (await import("./cleanup.js")).cleanupCommand(),
+  },
+  apiserver: {
+    summary: "run the embedded Kubernetes API",
+    load: async () => (await import("./apiserver.js")).apiserverCommand(),
+  },
+  token: {
+    summary: "make, list and delete the tokens with which nodes join",
+    load: async () => (await import("./token.js")).tokenCommand(),
   },
   lab: {
     summary: "run a cluster of network namespaces on this machine",

@@ -70,6 +70,8 @@ export interface ReconcilerOptions {
   buildImage: (input: TableInput) => SharedArrayBuffer;
   record: DeviceRecord;
   log?: Log;
+  /** A pod that fails does not stop start(): it is logged and tried again, as later. */
+  lenientPods?: boolean;
   /** An error in words for the log; default: its message. */
   describe?: (error: unknown) => string;
   /** Milliseconds, monotonic. */
@@ -133,6 +135,8 @@ export class Reconciler {
   /** The kernel refused tunnel GSO: not asked again. */
   private gsoRefused = false;
   private publishedInput = "";
+  /** What publishedInput was made from: compared first, since it is cheaper. */
+  private publishedFrom: { config: AgentConfig; devices: string } | null = null;
   private publishedCount = 0;
   private queue: Promise<unknown> = Promise.resolve();
   private retry: NodeJS.Timeout | null = null;
@@ -167,13 +171,16 @@ export class Reconciler {
   /**
    * Takes over a new config. Throws a HostError, and keeps the old one, where the tunnel socket it
    * asks for cannot be had; everything else that fails is logged and tried again.
+   *
+   * @param repair "changed": looks only at devices that the new config wants otherwise, so that a
+   *   change costs what it changes
    */
-  reconfigure(config: AgentConfig): Promise<void> {
+  reconfigure(config: AgentConfig, repair: "all" | "changed" = "all"): Promise<void> {
     return this.enqueue(async () => {
       await this.openTunnel(config);
       if (config.dataplane.tunnelGso !== this.config?.dataplane.tunnelGso) this.gsoRefused = false;
       this.config = config;
-      await this.safePass();
+      await this.safePass(repair);
     });
   }
 
@@ -212,6 +219,7 @@ export class Reconciler {
     return this.enqueue(async () => {
       this.worker = worker;
       this.publishedInput = "";
+      this.publishedFrom = null;
       if (this.tunnel !== null) await worker.attachPort(TUNNEL_PORT, PORT_UDP, this.tunnel.fd);
       for (const { port, tap } of this.open.values()) await worker.attachPort(port, PORT_TAP, tap.handle.fd);
       await this.safePass();
@@ -279,16 +287,16 @@ export class Reconciler {
     });
   }
 
-  private async safePass(): Promise<void> {
+  private async safePass(repair: "all" | "changed" = "all"): Promise<void> {
     if (this.stopped) return;
     try {
-      await this.pass(false);
+      await this.pass(false, repair);
     } catch (error) {
       this.log.error({ err: error }, "could not bring the node to its desired state; will try again");
     }
   }
 
-  private async pass(strict: boolean): Promise<void> {
+  private async pass(strict: boolean, repair: "all" | "changed" = "all"): Promise<void> {
     const config = this.config!;
     await this.readUnderlay(config);
     if (this.tunnel?.lost) await this.openTunnel(config);
@@ -298,7 +306,13 @@ export class Reconciler {
 
     await this.removeStale(config, specs);
     const missing = specs.filter((spec) => !this.open.has(spec.id));
-    const present = specs.filter((spec) => this.open.has(spec.id));
+    const present = specs.filter((spec) => {
+      const device = this.open.get(spec.id);
+      return (
+        device !== undefined &&
+        (repair === "all" || this.failures.has(spec.id) || !sameSpec(spec, device.spec))
+      );
+    });
     await this.addMissing(config, missing, strict);
     for (const spec of present) await this.repair(spec);
     if (present.some((spec) => this.open.get(spec.id)?.lost)) this.kick();
@@ -425,7 +439,10 @@ export class Reconciler {
       } catch (error) {
         // It was not made, or is gone again: it must not pass for ours when somebody else makes it.
         if (this.options.record.devices() !== before) this.options.record.write(before);
-        const optional = spec.role === "gso" && config.dataplane.tunnelGso === "auto";
+        const optional =
+          spec.role === "gso"
+            ? config.dataplane.tunnelGso === "auto"
+            : spec.role === "pod" && this.options.lenientPods === true;
         if (strict && !optional) throw error;
         this.failed(spec, error);
       }
@@ -504,6 +521,11 @@ export class Reconciler {
 
   /** Step 4: publishes what the open devices and the config give, if it is not what was published. */
   private async publish(config: AgentConfig): Promise<void> {
+    const devices = JSON.stringify([
+      this.underlayMtu,
+      ...[...this.open.values()].map((device) => [device.spec.id, device.port, takesUso(device.tap.handle)]),
+    ]);
+    if (this.publishedFrom?.config === config && this.publishedFrom.devices === devices) return;
     const names = new Set(config.vteps.map((vtep) => vtep.node));
     const vteps = new Map<string, number>();
     for (const name of names) vteps.set(name, this.vteps.acquire(name));
@@ -522,10 +544,12 @@ export class Reconciler {
       vteps,
     });
     const text = JSON.stringify(input);
-    if (text === this.publishedInput) return;
-    await this.worker.publish(this.options.buildImage(input));
-    this.publishedInput = text;
-    this.publishedCount++;
+    if (text !== this.publishedInput) {
+      await this.worker.publish(this.options.buildImage(input));
+      this.publishedInput = text;
+      this.publishedCount++;
+    }
+    this.publishedFrom = { config, devices };
     // Only now no table names them any more.
     for (const name of this.vteps.keys()) if (!names.has(name)) this.vteps.release(name);
   }
@@ -603,6 +627,10 @@ function attachedPort({ port, tap }: OpenDevice): AttachedPort {
 
 function takesUso(handle: TapHandle): boolean {
   return (handle.offloads & TUN_F_USO) === TUN_F_USO;
+}
+
+function sameSpec(a: DeviceSpec, b: DeviceSpec): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 function samePlace(a: DevicePlace, b: DevicePlace): boolean {

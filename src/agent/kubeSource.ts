@@ -1,0 +1,456 @@
+/**
+ * The agent's config from a Kubernetes API: registers the node, claims its block, watches, and
+ * compiles what it sees into the same AgentConfig that a file gives. Order at the start:
+ *
+ *   1. Node            registered, not yet ready
+ *   2. block           claimed, with the tunnel address in it
+ *   3. Node            announces the tunnel address
+ *   4. list and watch  IPPools, IPAMBlocks, Nodes, this node's Pods
+ *   5. config          compiled, again after each change of these; a burst gives one config
+ *
+ * Without a server nothing changes: the last config stands, and is also kept in a file, so that an
+ * agent which starts meanwhile forwards by it. Must not know the host or the worker.
+ */
+
+import { type BlockObject, Overlay, type PoolObject } from "../desired/nodes.js";
+import { LocalPods, podName, wantsAddress } from "../desired/pods.js";
+import { backoff, type Clock, SYSTEM_CLOCK, sleep } from "../kube/Clock.js";
+import { EventRecorder } from "../kube/EventRecorder.js";
+import { Informer, type InformerOptions } from "../kube/Informer.js";
+import type { KubeApi, KubeObject, ObjectMeta, ResourceRef } from "../kube/KubeApi.js";
+import { isNotFound, KubeError } from "../kube/KubeError.js";
+import { NodeHeartbeat } from "../kube/Lease.js";
+import { IPAMBLOCKS, IPPOOLS, NODES, PODS } from "../kube/resources.js";
+import type { Node, Pod } from "../kube/types.js";
+import { WorkQueue } from "../kube/WorkQueue.js";
+import type { AgentConfig } from "../model/AgentConfig.js";
+import { MAX_PORTS } from "../packet/layout.js";
+import type { Log } from "../reconcile/Log.js";
+import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
+import { type NodeDescription, NodeRegistration } from "./NodeRegistration.js";
+
+/** Changes within this time make one config. */
+const SETTLE_MS = 10;
+/** A node catches up within this time once its server is back. */
+const RETRY = { first: 100, most: 3_000 };
+/** The Node's status is reported this often without a change (kubelet's nodeStatusReportFrequency). */
+const STATUS_MS = 300_000;
+
+/** Gives this node addresses; ipam's Allocator is one. */
+export interface BlockClaimer {
+  /** The node's tunnel address; claims a block where it has none. */
+  tunnelAddress(): Promise<string>;
+  /** An address for a handle; the same one if it has one. */
+  assign(handle: string, attributes: { pod: string; namespace: string; uid: string }): Promise<string>;
+  /** Frees what a handle holds. */
+  release(handle: string): Promise<unknown>;
+}
+
+export interface KubeSourceOptions {
+  api: KubeApi;
+  claimer: BlockClaimer;
+  /** What the config takes over as it is. */
+  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">;
+  /** Path of a pod's network namespace; see desired/pods netnsPath. */
+  podNetns: string;
+  description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods">;
+  /** Keeps the last config; called when it has changed. */
+  save?: (config: AgentConfig) => void;
+  log: Log;
+  clock?: Clock;
+  random?: () => number;
+}
+
+/** Pods that one node can have. */
+export const MAX_PODS = MAX_PORTS - RESERVED_PORTS;
+
+export class KubeSource {
+  private readonly api: KubeApi;
+  private readonly log: Log;
+  private readonly clock: Clock;
+  private readonly overlay: Overlay;
+  private readonly localPods: LocalPods;
+  private readonly registration: NodeRegistration;
+  private readonly heartbeat: NodeHeartbeat;
+  private readonly events: EventRecorder;
+  private readonly informers: Informer<KubeObject>[];
+  private readonly pods: Informer<Pod>;
+  private readonly addresses: WorkQueue;
+  private readonly nodeWork: WorkQueue;
+  private readonly abort = new AbortController();
+  private tunnelAddress = "";
+  private apply: ((config: AgentConfig) => Promise<void>) | null = null;
+  private cancelCompile: (() => void) | null = null;
+  private applying: Promise<void> = Promise.resolve();
+  private applied = "";
+  private saved = "";
+  private reachable = true;
+  private lastRefusal = "";
+  private readonly told = new Set<string>();
+  /** Resolves when the first config from the API is there; never rejects. */
+  readonly ready: Promise<AgentConfig>;
+  private reportReady!: (config: AgentConfig) => void;
+  private running: Promise<void> = Promise.resolve();
+
+  constructor(private readonly options: KubeSourceOptions) {
+    const { base, api, log } = options;
+    const { node, underlay } = base;
+    this.api = api;
+    this.log = log;
+    this.clock = options.clock ?? SYSTEM_CLOCK;
+    const { clock } = this;
+    const random = options.random ?? Math.random;
+    this.overlay = new Overlay({ node, underlayAddress: underlay.address, vxlanPort: underlay.port });
+    this.localPods = new LocalPods(options.podNetns, MAX_PODS);
+    const named = { node, underlayAddress: underlay.address, vxlanPort: underlay.port, pods: MAX_PODS };
+    this.registration = new NodeRegistration(api, { ...options.description, ...named }, () => clock.date());
+    const onError = (error: unknown) => this.failed(error);
+    this.heartbeat = new NodeHeartbeat(api, node, () => this.registration.owner, { clock, onError });
+    this.events = new EventRecorder(api, { component: "podwire-agent", host: node, clock, onError });
+    const common = { clock, random, backoff: RETRY, onError };
+    this.pods = this.followPods(common);
+    this.informers = [
+      this.follow<KubeObject & PoolObject>(
+        IPPOOLS,
+        common,
+        (pool) => this.overlay.setPool(pool),
+        (name) => this.overlay.removePool(name),
+      ),
+      this.follow<KubeObject & BlockObject>(
+        IPAMBLOCKS,
+        { ...common, transform: slimBlock },
+        (block) => this.overlay.setBlock(block),
+        (name) => this.overlay.removeBlock(name),
+      ),
+      this.followNodes(common),
+      this.pods as unknown as Informer<KubeObject>,
+    ];
+    const queue = { clock, random, backoff: RETRY };
+    this.addresses = new WorkQueue({
+      ...queue,
+      process: (key) => this.settleAddress(key),
+      onError: (pod, error) => this.failed(error, { pod }),
+    });
+    this.nodeWork = new WorkQueue({
+      ...queue,
+      process: (key) => this.reportNode(key),
+      onError: (_, error) => onError(error),
+    });
+    this.ready = new Promise((resolve) => {
+      this.reportReady = resolve;
+    });
+  }
+
+  /** Starts all of it; goes on trying for as long as there is no server. */
+  start(): void {
+    this.running = this.run();
+  }
+
+  /**
+   * From now on `apply` gets every config that differs from the last, one at a time. `current` is
+   * what is in effect already.
+   */
+  async feed(current: AgentConfig, apply: (config: AgentConfig) => Promise<void>): Promise<void> {
+    this.apply = apply;
+    this.applied = JSON.stringify(current);
+    this.save(current);
+    if (this.synced) this.changed();
+  }
+
+  /** Whether the watches are open. */
+  get connected(): boolean {
+    return this.informers.every((informer) => informer.connected);
+  }
+
+  async stop(): Promise<void> {
+    this.abort.abort();
+    this.cancelCompile?.();
+    await Promise.all([
+      this.running,
+      this.heartbeat.stop(),
+      this.addresses.stop(),
+      this.nodeWork.stop(),
+      ...this.informers.map((informer) => informer.stop()),
+    ]);
+    await this.applying;
+  }
+
+  // ---- start --------------------------------------------------------------------------------
+
+  private async run(): Promise<void> {
+    const { signal } = this.abort;
+    await this.until("register the node", () => this.registration.register());
+    if (signal.aborted) return;
+    if (this.registration.owned) this.heartbeat.start();
+    await this.until("claim a block", async () => {
+      this.tunnelAddress = await this.options.claimer.tunnelAddress();
+    });
+    await this.until("announce the tunnel address", () => this.registration.announce(this.tunnelAddress));
+    if (signal.aborted) return;
+    for (const informer of this.informers) informer.start();
+    this.scheduleStatus();
+    await Promise.race([
+      Promise.all(this.informers.map((informer) => informer.synced)),
+      new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true })),
+    ]);
+    if (signal.aborted) return;
+    this.changed();
+  }
+
+  /** Tries until it works, or until stop(). */
+  private async until(what: string, work: () => Promise<unknown>): Promise<void> {
+    const { signal } = this.abort;
+    const random = this.options.random ?? Math.random;
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        await work();
+        this.succeeded();
+        return;
+      } catch (error) {
+        failures++;
+        this.failed(error, { what });
+        await sleep(this.clock, backoff(failures, RETRY, random), signal);
+      }
+    }
+  }
+
+  // ---- what is watched ----------------------------------------------------------------------
+
+  private follow<T extends KubeObject>(
+    resource: ResourceRef,
+    options: InformerOptions<T>,
+    set: (object: T) => boolean,
+    remove: (name: string) => boolean,
+  ): Informer<KubeObject> {
+    const take = (object: T) => {
+      this.succeeded();
+      if (set(object)) this.changed();
+    };
+    const informer = new Informer<T>(this.api, resource, options);
+    informer.addHandler({
+      added: take,
+      updated: take,
+      deleted: ({ metadata }) => {
+        if (remove(metadata.name ?? "")) this.changed();
+      },
+    });
+    return informer as unknown as Informer<KubeObject>;
+  }
+
+  private followNodes(common: InformerOptions<Node>): Informer<KubeObject> {
+    const { node } = this.options.base;
+    const informer = this.follow<Node>(
+      NODES,
+      { ...common, transform: slimNode },
+      (object) => this.overlay.setNode(object),
+      (name) => this.overlay.removeNode(name),
+    );
+    informer.addHandler({
+      updated: ({ metadata }) => {
+        if (metadata.name === node) this.nodeWork.add("look");
+      },
+      deleted: ({ metadata }) => {
+        if (metadata.name !== node) return;
+        this.log.warn(
+          { node },
+          "this node's Node was deleted; the agent registers again when it is started anew",
+        );
+      },
+    });
+    return informer;
+  }
+
+  private followPods(common: InformerOptions<Pod>): Informer<Pod> {
+    const fieldSelector = `spec.nodeName=${this.options.base.node}`;
+    const informer = new Informer<Pod>(this.api, PODS, { ...common, fieldSelector, transform: slimPod });
+    const take = (pod: Pod) => {
+      this.succeeded();
+      if (this.localPods.set(pod)) this.changed();
+      if (wantsAddress(pod) ? !pod.status?.podIP : pod.status?.podIP !== undefined)
+        this.addresses.add(`${podName(pod)} ${pod.metadata.uid}`);
+    };
+    return informer.addHandler({
+      added: take,
+      updated: take,
+      deleted: (pod) => {
+        if (this.localPods.remove(pod)) this.changed();
+        this.addresses.add(`${podName(pod)} ${pod.metadata.uid}`);
+      },
+    });
+  }
+
+  /** A pod that wants an address and has none gets one; one that has ended or is gone gives its own back. */
+  private async settleAddress(key: string): Promise<void> {
+    // Where a kubelet runs, it asks our CNI plugin, and writes the status.
+    if (!this.registration.owned) return;
+    const [fullName = "", uid = ""] = key.split(" ");
+    const [namespace = "", name = ""] = fullName.split("/");
+    const present = () => {
+      const pod = this.pods.get(name, namespace);
+      return pod?.metadata.uid === uid && wantsAddress(pod) ? pod : undefined;
+    };
+    const { claimer, base } = this.options;
+    const pod = present();
+    if (pod === undefined) {
+      await claimer.release(uid);
+      return;
+    }
+    if (pod.status?.podIP) return;
+    const address = await claimer.assign(uid, { pod: name, namespace, uid });
+    const hostIP = base.underlay.address;
+    const status = { podIP: address, podIPs: [{ ip: address }], hostIP, hostIPs: [{ ip: hostIP }] };
+    try {
+      // The uid is a precondition: a pod of the same name may have taken its place.
+      await this.api.patch(PODS, name, namespace, "merge", { metadata: { uid }, status }, "status");
+    } catch (error) {
+      if (!isNotFound(error) && present() !== undefined) throw error;
+    }
+    if (present() === undefined) await claimer.release(uid);
+  }
+
+  // ---- this node's Node ---------------------------------------------------------------------
+
+  private async reportNode(key: string): Promise<void> {
+    try {
+      const { node } = this.options.base;
+      await this.registration.refresh(await this.api.get<Node>(NODES, node), key === "status");
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+  }
+
+  private scheduleStatus(): void {
+    const cancel = this.clock.after(STATUS_MS, () => {
+      this.abort.signal.removeEventListener("abort", cancel);
+      if (this.abort.signal.aborted) return;
+      this.nodeWork.add("status");
+      this.scheduleStatus();
+    });
+    this.abort.signal.addEventListener("abort", cancel, { once: true });
+  }
+
+  // ---- config -------------------------------------------------------------------------------
+
+  private get synced(): boolean {
+    return this.informers.every((informer) => informer.isSynced);
+  }
+
+  /** Something is not as it was compiled: again, soon. */
+  private changed(): void {
+    if (this.cancelCompile !== null || !this.synced || this.abort.signal.aborted) return;
+    this.cancelCompile = this.clock.after(SETTLE_MS, () => {
+      this.cancelCompile = null;
+      this.applying = this.applying.then(() => this.compileAndApply());
+    });
+  }
+
+  private async compileAndApply(): Promise<void> {
+    const config = this.compile();
+    if (config === null) return;
+    this.reportReady(config);
+    const text = JSON.stringify(config);
+    if (this.apply === null || text === this.applied) return;
+    try {
+      await this.apply(config);
+      this.applied = text;
+      this.save(config);
+    } catch (error) {
+      this.log.error({ err: error }, "could not take over what the API says; will try again");
+      this.clock.after(1000, () => this.changed());
+    }
+  }
+
+  /** Null where the API does not describe this node fully: the last config stands. */
+  private compile(): AgentConfig | null {
+    const { node, stateDir, underlay, dataplane } = this.options.base;
+    const { podPool, blocks, vteps, problems } = this.overlay.compile();
+    const { pods, problems: podProblems } = this.localPods.compile(podPool);
+    const lacking =
+      podPool.length === 0
+        ? ["there is no pool any more; the last config stands"]
+        : blocks.length === 0
+          ? ["this node has no block any more; the last config stands"]
+          : [];
+    this.tell([...problems, ...podProblems, ...lacking]);
+    if (lacking.length > 0) return null;
+    const { tunnelAddress } = this;
+    return { node, stateDir, underlay, podPool, blocks, tunnelAddress, vteps, pods, dataplane };
+  }
+
+  private save(config: AgentConfig): void {
+    const text = JSON.stringify(config);
+    if (text === this.saved) return;
+    this.saved = text;
+    try {
+      this.options.save?.(config);
+    } catch (error) {
+      this.log.warn({ err: error }, "could not keep the config for a start without the API server");
+    }
+  }
+
+  // ---- what is said -------------------------------------------------------------------------
+
+  /** Each problem once, in the log and as an Event of the Node. */
+  private tell(problems: string[]): void {
+    const node = this.registration.node;
+    for (const problem of problems) {
+      if (this.told.has(problem)) continue;
+      this.log.warn({}, problem);
+      if (node !== null) this.events.record(NODES, node, "Warning", "Unusable", problem);
+    }
+    this.told.clear();
+    for (const problem of problems) this.told.add(problem);
+  }
+
+  private failed(error: unknown, fields: object = {}): void {
+    const { message } = error as Error;
+    if (error instanceof KubeError && error.code === 0) {
+      if (this.reachable)
+        this.log.warn(fields, `the API server does not answer (${message}); forwarding goes on`);
+      this.reachable = false;
+    } else if (error instanceof KubeError && error.code === 410) this.log.debug(fields, "listing anew");
+    else if (error instanceof KubeError || isRefusal(error)) {
+      // The same again is tried again, and not said again.
+      if (message !== this.lastRefusal) this.log.warn(fields, `${message}; will try again`);
+      this.lastRefusal = message;
+    } else this.log.error({ ...fields, err: error }, "unexpected; will try again");
+  }
+
+  private succeeded(): void {
+    if (!this.reachable) this.log.info({}, "the API server answers again");
+    this.reachable = true;
+  }
+}
+
+/** Errors of the claimer carry a code of their own (NoPool, Exhausted). */
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && typeof (error as { code?: unknown }).code === "string";
+}
+
+// What is kept of each object: a cluster has thousands, and most of each is read by nobody here.
+
+function slimMetadata({ name, namespace, uid, resourceVersion, creationTimestamp, annotations }: ObjectMeta) {
+  const kept = { name, namespace, uid, resourceVersion, creationTimestamp, annotations };
+  return JSON.parse(JSON.stringify(kept)) as ObjectMeta;
+}
+
+function slimNode({ metadata, status }: Node): Node {
+  return { metadata: slimMetadata(metadata), status: { addresses: status?.addresses ?? [] } };
+}
+
+function slimBlock({ metadata, spec }: KubeObject & BlockObject): KubeObject & BlockObject {
+  const { cidr, node, affinityState = "confirmed", allocations = [] } = spec;
+  const borrowed = allocations.filter(({ attributes }) => (attributes?.node ?? node) !== node);
+  return { metadata: slimMetadata(metadata), spec: { cidr, node, affinityState, allocations: borrowed } };
+}
+
+function slimPod({ metadata, spec, status }: Pod): Pod {
+  return {
+    metadata: slimMetadata({ ...metadata, annotations: {} }),
+    spec: { containers: [], hostNetwork: spec?.hostNetwork === true },
+    status: {
+      ...(status?.phase === undefined ? {} : { phase: status.phase }),
+      ...(status?.podIP === undefined ? {} : { podIP: status.podIP }),
+    },
+  };
+}

@@ -1,0 +1,35 @@
+/** The last config that came from an API: kept for a start while no server answers. */
+import { readFileSync } from "node:fs";
+import type { AgentConfig } from "../model/AgentConfig.js";
+import { StateDir, writeDurably } from "./StateDir.js";
+
+const VERSION = 1;
+
+/** Keeps a config in its state directory, which exists. */
+export function saveConfig(config: AgentConfig): void {
+  const { configFile } = new StateDir(config.stateDir);
+  writeDurably(configFile, `${JSON.stringify({ version: VERSION, config })}\n`, 0o600);
+}
+
+/**
+ * The config that was kept for this node; null where there is none, or where the node was another,
+ * or had another underlay address, port or VNI.
+ *
+ * @param base what the command line says; it counts where it differs
+ */
+export function readLastConfig(
+  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">,
+): AgentConfig | null {
+  try {
+    const text = readFileSync(new StateDir(base.stateDir).configFile, "utf8");
+    const { version, config } = JSON.parse(text) as { version: number; config: AgentConfig };
+    if (version !== VERSION || config.node !== base.node) return null;
+    const { address, port, vni } = config.underlay;
+    const { underlay } = base;
+    if (address !== underlay.address || port !== underlay.port || vni !== underlay.vni) return null;
+    return { ...config, ...base };
+  } catch {
+    // None, or a damaged one: the API has it all.
+    return null;
+  }
+}

@@ -1,0 +1,182 @@
+/** `podwire agent --kubeconfig`: wires the agent to a Kubernetes API. */
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { Agent } from "../agent/Agent.js";
+import { ConfigError, type FieldPath, type Problem } from "../agent/ConfigError.js";
+import { DEFAULT_PORT, DEFAULT_STATE_DIR, DEFAULT_VNI, type LoadedConfig } from "../agent/config.js";
+import { KubeSource } from "../agent/kubeSource.js";
+import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
+import { readMachine } from "../agent/machine.js";
+import { Allocator } from "../ipam/Allocator.js";
+import { KubeClient } from "../kube/KubeClient.js";
+import type { AgentConfig } from "../model/AgentConfig.js";
+import { parseIpv4 } from "../model/ipv4.js";
+import { agentParts, onSignals } from "./agentProcess.js";
+
+/** A start waits so long for the API before it goes by the last config. */
+const PATIENCE_MS = 3_000;
+
+export interface KubeAgentOptions {
+  kubeconfig: string;
+  logLevel: string;
+  node?: string;
+  underlayAddress?: string;
+  vxlanPort?: string;
+  vni?: string;
+  underlayMtu?: string;
+  stateDir?: string;
+  podNetns?: string;
+  nodeLabel?: string[];
+  tunnelGso?: "auto" | "on" | "off";
+  uso?: "auto" | "on" | "off";
+  threads?: string;
+  spin?: string;
+}
+
+type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">;
+
+export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
+  const base = baseOf(options);
+  const labels = labelsOf(options.nodeLabel ?? []);
+  const api = await KubeClient.fromFile(options.kubeconfig).catch((error: Error) => {
+    throw wrong("--kubeconfig", error.message, "`podwire join` makes one for this node.");
+  });
+  const parts = await agentParts(base.node, options.logLevel);
+  const { log } = parts;
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  const source = new KubeSource({
+    api,
+    claimer: new Allocator(api, base.node),
+    base,
+    podNetns: options.podNetns ?? "/run/netns/{namespace}.{name}",
+    description: { labels, machine: readMachine(), version },
+    save: saveConfig,
+    log,
+  });
+  let agent: Agent | null = null;
+  const stopping = onSignals({
+    stop: async () => {
+      await source.stop();
+      await agent?.stop();
+      api.close();
+    },
+    reload: () => void agent?.resync(),
+  });
+  source.start();
+  const config = await firstConfig(source, base, () =>
+    log.warn({}, "no answer from the API server yet; starting with the last known config"),
+  );
+  if (stopping.asked()) return;
+  try {
+    // Pods whose namespaces are not there (yet) are attached when these come.
+    const present = config.pods.filter(({ netns }) => parts.host.netnsIdentity(netns) !== null);
+    agent = await Agent.start(loaded(options, { ...config, pods: present }), { ...parts, lenientPods: true });
+    const running = agent;
+    await source.feed({ ...config, pods: present }, (next) => running.update(next));
+  } catch (error) {
+    await source.stop();
+    api.close();
+    throw error;
+  }
+  await stopping.ifAsked();
+}
+
+/** From the API; from the last time where that does not answer soon. */
+async function firstConfig(source: KubeSource, base: Base, onLast: () => void): Promise<AgentConfig> {
+  const last = readLastConfig(base);
+  if (last === null) return source.ready;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), PATIENCE_MS);
+  });
+  const config = await Promise.race([source.ready, late]);
+  clearTimeout(timer);
+  if (config === null) onLast();
+  return config ?? last;
+}
+
+// ---- options ----------------------------------------------------------------------------------
+
+function baseOf(options: KubeAgentOptions): Base {
+  const node = options.node ?? hostname().toLowerCase();
+  if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(node))
+    throw wrong("--node", `"${node}" is no node name`, "Use lower-case letters, digits, dots and hyphens.");
+  const address = options.underlayAddress;
+  if (address === undefined)
+    throw wrong(
+      "--underlay-address",
+      "is missing",
+      "Name this node's address on the LAN, e.g. 192.168.2.30.",
+    );
+  if (parseIpv4(address) === null)
+    throw wrong("--underlay-address", `"${address}" is no IPv4 address`, "Write dotted decimal.");
+  const stateDir = options.stateDir ?? DEFAULT_STATE_DIR;
+  if (!stateDir.startsWith("/") || Buffer.byteLength(stateDir) > 90)
+    throw wrong("--state-dir", "must be an absolute path of at most 90 bytes", "");
+  const netns = options.podNetns ?? "/{uid}";
+  if (!netns.startsWith("/") || !/\{uid\}|\{namespace\}.*\{name\}/.test(netns))
+    throw wrong("--pod-netns", "must be an absolute path with {uid}, or {namespace} and {name}, in it", "");
+  return {
+    node,
+    stateDir,
+    underlay: {
+      address,
+      port: number("--vxlan-port", options.vxlanPort, 1, 65535) ?? DEFAULT_PORT,
+      vni: number("--vni", options.vni, 1, 0xffffff) ?? DEFAULT_VNI,
+      mtu: number("--underlay-mtu", options.underlayMtu, 626, 65535) ?? null,
+    },
+    dataplane: {
+      tunnelGso: options.tunnelGso ?? "auto",
+      uso: options.uso ?? "auto",
+      threads: options.threads === "2" ? 2 : 1,
+      spinMicroseconds: number("--spin", options.spin, 0, 10_000) ?? 50,
+    },
+  };
+}
+
+function number(option: string, text: string | undefined, min: number, max: number): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= min && value <= max) return value;
+  throw wrong(option, `"${text}" must be a whole number from ${min} to ${max}`, "");
+}
+
+function labelsOf(texts: string[]): Record<string, string> {
+  return Object.fromEntries(
+    texts.map((text) => {
+      const match = /^([^=\s]+)=([^\s]*)$/.exec(text);
+      if (match === null) throw wrong("--node-label", `"${text}" is no label`, "Write key=value.");
+      return [match[1]!, match[2]!];
+    }),
+  );
+}
+
+/** The config under the names that its fields have on the command line. */
+function loaded(options: KubeAgentOptions, config: AgentConfig): LoadedConfig {
+  const names: Record<string, string> = {
+    "underlay.address": "--underlay-address",
+    "underlay.port": "--vxlan-port",
+    "underlay.mtu": "--underlay-mtu",
+    "dataplane.tunnelGso": "--tunnel-gso",
+    "dataplane.uso": "--uso",
+  };
+  const nameOf = (path: FieldPath) =>
+    path[0] === "pods"
+      ? `pod ${config.pods[Number(path[1])]?.name}`
+      : (names[path.join(".")] ?? path.join("."));
+  return {
+    config,
+    file: options.kubeconfig,
+    problem: (path, message, remedy) => problem(nameOf(path), message, remedy),
+  };
+}
+
+function problem(field: string, message: string, remedy: string): Problem {
+  return { file: "podwire agent", line: 0, column: 0, field, message, remedy };
+}
+
+function wrong(option: string, message: string, remedy: string): ConfigError {
+  return new ConfigError([problem(option, message, remedy)]);
+}

@@ -1,0 +1,380 @@
+/** The agent's config from the API: registration, block, pods, what comes and goes, a server that is away. */
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Agent } from "../../../src/agent/Agent.js";
+import { KubeSource } from "../../../src/agent/kubeSource.js";
+import { readLastConfig, saveConfig } from "../../../src/agent/lastConfig.js";
+import type { Machine } from "../../../src/agent/machine.js";
+import { vtepMac } from "../../../src/desired/mac.js";
+import { FakeHost } from "../../../src/host/FakeHost.js";
+import { Allocator } from "../../../src/ipam/Allocator.js";
+import type { IPAMBlock, IPPool } from "../../../src/ipam/types.js";
+import { FakeKube } from "../../../src/kube/FakeKube.js";
+import { IPAMBLOCKS, IPPOOLS, LEASES, NODES, PODS } from "../../../src/kube/resources.js";
+import type { Node, Pod } from "../../../src/kube/types.js";
+import type { AgentConfig } from "../../../src/model/AgentConfig.js";
+import { parseIpv4 } from "../../../src/model/ipv4.js";
+import { FakeWorker } from "../../support/FakeWorker.js";
+import { waitFor } from "../../support/netns.js";
+
+let kube: FakeKube;
+let base: string;
+let sources: KubeSource[];
+let agents: Agent[];
+let logged: string[];
+
+const machine: Machine = {
+  architecture: "amd64",
+  kernelVersion: "5.15.0",
+  osImage: "Ubuntu 22.04.3 LTS",
+  machineId: "m",
+  systemUuid: "s",
+  bootId: "b",
+  cpus: 2,
+  memoryKib: 2048,
+};
+
+beforeEach(async () => {
+  kube = new FakeKube();
+  base = mkdtempSync(join(tmpdir(), "podwire-kube-"));
+  sources = [];
+  agents = [];
+  logged = [];
+  await kube.create<IPPool>(IPPOOLS, { metadata: { name: "default" }, spec: { cidr: "10.1.0.0/16" } });
+  await pin("10.1.235.192/26", "k8s-master");
+  await pin("10.1.79.64/26", "k8s-worker01");
+});
+afterEach(async () => {
+  for (const source of sources) await source.stop();
+  for (const agent of agents) await agent.stop();
+  rmSync(base, { recursive: true, force: true });
+});
+
+function pin(cidr: string, node: string) {
+  const name = cidr.replaceAll(/[./]/g, "-");
+  const spec = { cidr, node, affinityState: "confirmed" as const, pinned: true };
+  return kube.create<IPAMBlock>(IPAMBLOCKS, { metadata: { name }, spec });
+}
+
+function baseOf(node: string, address: string) {
+  return {
+    node,
+    stateDir: join(base, node),
+    underlay: { address, port: 4789, vni: 4096, mtu: null },
+    dataplane: { tunnelGso: "auto", uso: "auto", threads: 1, spinMicroseconds: 50 } as const,
+  };
+}
+
+/** A source that feeds nobody but a list. */
+function source(node: string, address: string) {
+  const say = (_: object, message: string) => void logged.push(message);
+  const made = new KubeSource({
+    api: kube,
+    claimer: new Allocator(kube, node),
+    base: baseOf(node, address),
+    podNetns: "/run/netns/{namespace}.{name}",
+    description: { labels: { zone: "a" }, machine, version: "0.1.0" },
+    log: { debug: () => {}, info: say, warn: say, error: say },
+  });
+  sources.push(made);
+  made.start();
+  const configs: AgentConfig[] = [];
+  const fed = made.ready.then((config) => {
+    configs.push(config);
+    return made.feed(config, async (next) => void configs.push(next));
+  });
+  return { source: made, configs, fed, last: () => configs.at(-1)! };
+}
+
+const vteps = (config: AgentConfig | undefined) =>
+  (config?.vteps ?? []).map(({ node, address }) => `${node} ${address}`);
+
+function bind(name: string, node: string): Promise<Pod> {
+  const spec = { nodeName: node, containers: [{ name: "c", image: "nginx" }] };
+  return kube.create<Pod>(PODS, { metadata: { name, namespace: "default" }, spec });
+}
+const podIp = (name: string) => kube.peek<Pod>(PODS, name, "default")?.status?.podIP;
+
+describe("registration", () => {
+  test("the Node says what the others and kubectl need", async () => {
+    const { fed } = source("k8s-master", "192.168.2.30");
+    await fed;
+    expect(kube.peek<Node>(NODES, "k8s-master")).toMatchObject({
+      metadata: {
+        labels: {
+          "kubernetes.io/hostname": "k8s-master",
+          "kubernetes.io/os": "linux",
+          "kubernetes.io/arch": "amd64",
+          zone: "a",
+        },
+        annotations: {
+          "podwire.dev/vtep-mac": vtepMac("k8s-master"),
+          "podwire.dev/tunnel-address": "10.1.235.192",
+          "podwire.dev/underlay-address": "192.168.2.30",
+          "podwire.dev/vxlan-port": "4789",
+        },
+      },
+      status: {
+        addresses: [
+          { type: "InternalIP", address: "192.168.2.30" },
+          { type: "Hostname", address: "k8s-master" },
+        ],
+        capacity: { cpu: "2", memory: "2048Ki", pods: "1021" },
+        conditions: [
+          { type: "NetworkUnavailable", status: "False" },
+          { type: "Ready", status: "True" },
+        ],
+        nodeInfo: { osImage: "Ubuntu 22.04.3 LTS", kernelVersion: "5.15.0" },
+      },
+    });
+    await waitFor(() => kube.peek(LEASES, "k8s-master", "kube-node-lease") !== undefined, { what: "lease" });
+  });
+
+  test("lost answers and conflicts on the way", async () => {
+    kube.loseResponse({ verb: "create", plural: "nodes" });
+    kube.loseResponse({ verb: "patch", plural: "nodes" });
+    kube.failNext({ plural: "ipamblocks" }, undefined, 2);
+    kube.failNext({ verb: "list", plural: "pods" });
+    const { fed, last } = source("k8s-master", "192.168.2.30");
+    await fed;
+    expect(last().tunnelAddress).toBe("10.1.235.192");
+    expect(kube.all(NODES)).toHaveLength(1);
+  });
+
+  test("where a kubelet runs, only annotations and NetworkUnavailable are ours", async () => {
+    const status = { conditions: [{ type: "Ready", status: "True", reason: "KubeletReady" }] };
+    await kube.create<Node>(NODES, { metadata: { name: "k8s-master", labels: { own: "yes" } }, status });
+    await bind("a", "k8s-master");
+    const { fed } = source("k8s-master", "192.168.2.30");
+    await fed;
+    const node = kube.peek<Node>(NODES, "k8s-master")!;
+    expect(node.metadata.labels).toEqual({ own: "yes" });
+    expect(node.metadata.annotations!["podwire.dev/tunnel-address"]).toBe("10.1.235.192");
+    expect(node.status!.conditions!.map(({ type, reason }) => `${type} ${reason}`)).toEqual([
+      "Ready KubeletReady",
+      "NetworkUnavailable PodwireIsUp",
+    ]);
+    expect(kube.all(LEASES)).toEqual([]);
+    expect(podIp("a")).toBeUndefined();
+  });
+
+  test("what somebody takes from the Node comes back; a deleted Node does not", async () => {
+    const { fed } = source("k8s-master", "192.168.2.30");
+    await fed;
+    const annotations = { "podwire.dev/tunnel-address": null };
+    await kube.patch(NODES, "k8s-master", undefined, "merge", { metadata: { annotations } });
+    const tunnel = () =>
+      kube.peek<Node>(NODES, "k8s-master")?.metadata.annotations?.["podwire.dev/tunnel-address"];
+    await waitFor(() => tunnel() === "10.1.235.192", { what: "annotation" });
+    await kube.delete(NODES, "k8s-master");
+    await waitFor(() => logged.some((line) => /was deleted/.test(line)), { what: "word about it" });
+    expect(kube.all(NODES)).toEqual([]);
+  });
+});
+
+describe("other nodes", () => {
+  test("come, move and go", async () => {
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    expect(vteps(master.last())).toEqual([]);
+    const worker = source("k8s-worker01", "192.168.2.31");
+    await worker.fed;
+    await waitFor(() => vteps(master.last()).length === 1, { what: "the worker" });
+    expect(master.last().vteps).toEqual([
+      {
+        node: "k8s-worker01",
+        address: "192.168.2.31",
+        port: 4789,
+        tunnelAddress: "10.1.79.64",
+        mac: vtepMac("k8s-worker01"),
+        blocks: ["10.1.79.64/26"],
+      },
+    ]);
+    await waitFor(() => vteps(worker.last()).length === 1, { what: "the master" });
+    await worker.source.stop();
+    const moved = source("k8s-worker01", "192.168.2.41");
+    await moved.fed;
+    await waitFor(() => vteps(master.last())[0] === "k8s-worker01 192.168.2.41", { what: "the move" });
+    await kube.delete(NODES, "k8s-worker01");
+    await waitFor(() => vteps(master.last()).length === 0, { what: "its end" });
+  });
+
+  test("a burst makes few configs, and heartbeats none", async () => {
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    for (let i = 0; i < 50; i++) {
+      await pin(`10.1.${i}.0/26`, `n${i}`);
+      const annotations = {
+        "podwire.dev/underlay-address": `192.168.3.${i}`,
+        "podwire.dev/tunnel-address": `10.1.${i}.0`,
+      };
+      await kube.create<Node>(NODES, { metadata: { name: `n${i}`, annotations } });
+    }
+    await waitFor(() => vteps(master.last()).length === 50, { what: "all nodes" });
+    const before = master.configs.length;
+    expect(before).toBeLessThan(20);
+    for (let i = 0; i < 50; i++) {
+      const conditions = [{ type: "Ready", status: "True", lastHeartbeatTime: String(i) }];
+      await kube.patch(NODES, `n${i}`, undefined, "merge", { status: { conditions } }, "status");
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(master.configs.length).toBe(before);
+  });
+
+  test("a node that claims what is another's is left out, with a word", async () => {
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    await pin("10.1.1.0/26", "thief");
+    const annotations = {
+      "podwire.dev/underlay-address": "192.168.2.30",
+      "podwire.dev/tunnel-address": "10.1.1.0",
+    };
+    await kube.create<Node>(NODES, { metadata: { name: "thief", annotations } });
+    await waitFor(() => logged.includes("node thief has an address of k8s-master"), { what: "word" });
+    expect(vteps(master.last())).toEqual([]);
+  });
+});
+
+describe("pods", () => {
+  test("get consecutive addresses and give them back", async () => {
+    await bind("a", "k8s-master");
+    await bind("b", "k8s-master");
+    await bind("elsewhere", "k8s-worker01");
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    await waitFor(() => master.last().pods.length === 2, { what: "two pods" });
+    expect(master.last().pods).toEqual([
+      { name: "default/a", netns: "/run/netns/default.a", address: "10.1.235.193", interface: "eth0" },
+      { name: "default/b", netns: "/run/netns/default.b", address: "10.1.235.194", interface: "eth0" },
+    ]);
+    expect(kube.peek<Pod>(PODS, "a", "default")!.status).toMatchObject({
+      podIPs: [{ ip: "10.1.235.193" }],
+      hostIP: "192.168.2.30",
+    });
+    expect(podIp("elsewhere")).toBeUndefined();
+    await kube.delete(PODS, "a", "default", { gracePeriodSeconds: 0 });
+    await waitFor(() => master.last().pods.length === 1, { what: "one pod" });
+    const allocated = () =>
+      kube
+        .peek<IPAMBlock>(IPAMBLOCKS, "10-1-235-192-26")!
+        .spec.allocations!.map(({ ordinal }) => ordinal)
+        .sort();
+    await waitFor(() => allocated().length === 2, { what: "release" });
+    expect(allocated()).toEqual([0, 2]);
+    await kube.patch(PODS, "b", "default", "merge", { status: { phase: "Succeeded" } }, "status");
+    await waitFor(() => allocated().length === 1, { what: "release of the one that has ended" });
+    expect(master.last().pods).toEqual([]);
+  });
+
+  test("lost answers give no pod two addresses", async () => {
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    kube.loseResponse({ verb: "update", plural: "ipamblocks" });
+    kube.loseResponse({ verb: "patch", plural: "pods" });
+    await bind("a", "k8s-master");
+    await waitFor(() => podIp("a") !== undefined, { what: "address" });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const { allocations } = kube.peek<IPAMBlock>(IPAMBLOCKS, "10-1-235-192-26")!.spec;
+    expect(allocations).toHaveLength(2);
+  });
+});
+
+describe("a server that is away", () => {
+  test("the last config stands, and it catches up", async () => {
+    // No agent runs there, which would correct its Node.
+    await pin("10.1.69.192/26", "k8s-worker02");
+    const put = (address: string) =>
+      kube.put(NODES, {
+        metadata: {
+          name: "k8s-worker02",
+          annotations: {
+            "podwire.dev/underlay-address": address,
+            "podwire.dev/tunnel-address": "10.1.69.192",
+          },
+        },
+      });
+    put("192.168.2.32");
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    expect(vteps(master.last())).toEqual(["k8s-worker02 192.168.2.32"]);
+    kube.goOffline();
+    await waitFor(() => logged.some((line) => /does not answer.*forwarding goes on/.test(line)), {
+      what: "word",
+    });
+    expect(vteps(master.last())).toEqual(["k8s-worker02 192.168.2.32"]);
+    put("192.168.2.51");
+    kube.compact();
+    kube.goOnline();
+    await waitFor(() => vteps(master.last())[0] === "k8s-worker02 192.168.2.51", { what: "catching up" });
+    expect(logged).toContain("the API server answers again");
+  });
+
+  test("a pool that is deleted takes nothing along", async () => {
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    await kube.delete(IPPOOLS, "default");
+    await waitFor(() => logged.some((line) => /no pool any more/.test(line)), { what: "word" });
+    expect(master.last().podPool).toEqual(["10.1.0.0/16"]);
+  });
+
+  test("the config that is kept is only for the same node at the same place", async () => {
+    const { fed, last } = source("k8s-master", "192.168.2.30");
+    await fed;
+    const mine = baseOf("k8s-master", "192.168.2.30");
+    expect(readLastConfig(mine)).toBeNull();
+    const { mkdirSync } = await import("node:fs");
+    mkdirSync(mine.stateDir);
+    saveConfig(last());
+    expect(readLastConfig(mine)).toEqual(last());
+    expect(statSync(join(mine.stateDir, "config.json")).mode & 0o777).toBe(0o600);
+    expect(readLastConfig({ ...baseOf("other", "192.168.2.30"), stateDir: mine.stateDir })).toBeNull();
+    expect(readLastConfig({ ...mine, underlay: { ...mine.underlay, address: "192.168.2.31" } })).toBeNull();
+  });
+});
+
+test("feeds the agent: tables and devices follow the API", async () => {
+  const host = new FakeHost();
+  const own = host.namespaces.get("")!;
+  const eth0 = own.addLink("eth0", { up: true });
+  own.addressTable.push({ index: eth0.index, address: parseIpv4("192.168.2.30")!, length: 24 });
+  host.addNamespace("/run/netns/default.a");
+  const worker = new FakeWorker();
+  const say = (_: object, message: string) => void logged.push(message);
+  await bind("a", "k8s-master");
+  await bind("absent", "k8s-master");
+  const master = source("k8s-master", "192.168.2.30");
+  const config = await master.source.ready;
+  const agent = await Agent.start(
+    {
+      config,
+      file: "",
+      problem: (_, message) => ({ file: "", line: 0, column: 0, field: "", message, remedy: "" }),
+    },
+    {
+      host,
+      startWorker: async () => worker,
+      buildImage: worker.buildImage,
+      log: { debug: say, info: say, warn: say, error: say },
+      lenientPods: true,
+    },
+  );
+  agents.push(agent);
+  await master.source.feed(config, (next) => agent.update(next));
+  const up = () =>
+    agent
+      .status()
+      .pods.filter(({ state }) => state === "up")
+      .map(({ name }) => name);
+  await waitFor(() => up().length === 1, { what: "pod a" });
+  const other = source("k8s-worker01", "192.168.2.31");
+  await other.fed;
+  await waitFor(() => worker.tables.vteps.length === 1, { what: "the VTEP in the tables" });
+  expect(worker.tables.vteps[0]!.address).toBe(parseIpv4("192.168.2.31"));
+  await kube.delete(PODS, "a", "default", { gracePeriodSeconds: 0 });
+  await waitFor(() => up().length === 0, { what: "pod a's end" });
+  await kube.delete(NODES, "k8s-worker01");
+  await waitFor(() => worker.tables.vteps.length === 0, { what: "the VTEP's end" });
+  expect(worker.breaches).toEqual([]);
+});
