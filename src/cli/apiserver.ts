@@ -1,6 +1,8 @@
 /** `podwire apiserver`: runs the embedded Kubernetes API until a signal ends it. */
 import { Command, InvalidArgumentError, Option } from "commander";
 
+/** How often leaked pod addresses are looked for. */
+const COLLECT_MS = 30_000;
 export const DEFAULT_DATA_DIR = "/var/lib/podwire/apiserver";
 
 interface Options {
@@ -40,6 +42,7 @@ async function run(options: Options): Promise<void> {
     { RESOURCES },
     { loadSchemas },
     { startControllers },
+    { Collector },
     { mayWriteBlock },
     { serviceAllocator },
     pino,
@@ -48,6 +51,7 @@ async function run(options: Options): Promise<void> {
     import("../apiserver/resources/index.js"),
     import("../apiserver/openapi/index.js"),
     import("../controllers/startControllers.js"),
+    import("../ipam/Collector.js"),
     import("../ipam/rights.js"),
     import("./serviceAllocator.js"),
     import("pino"),
@@ -85,10 +89,17 @@ async function run(options: Options): Promise<void> {
           log.warn({ controller, key, error: String(error) }, "controller failed; it tries again"),
       })
     : undefined;
+  const collector = new Collector(server.kube);
+  const collecting = options.controllers
+    ? setInterval(() => {
+        collector.collect().catch((error) => log.warn({ error: String(error) }, "address collection failed"));
+      }, COLLECT_MS)
+    : undefined;
   let stopping = false;
   const stop = async () => {
     if (stopping) return;
     stopping = true;
+    clearInterval(collecting);
     await controllers?.stop();
     await server.stop();
     log.info("API server stopped");

@@ -36,6 +36,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "make, list and delete the tokens with which nodes join",
     load: async () => (await import("./token.js")).tokenCommand(),
   },
+  ipam: {
+    summary: "show, check and mend the addresses of pods",
+    load: async () => (await import("./ipam.js")).ipamCommand(),
+  },
   lab: {
     summary: "run a cluster of network namespaces on this machine",
     load: async () => (await import("./lab.js")).labCommand(),

@@ -20,13 +20,13 @@ import {
   unauthorized,
   unsupportedMediaType,
 } from "../errors.js";
+import { decodeProtobuf, PROTOBUF_MEDIA_TYPE, ProtobufError } from "../openapi/protobuf.js";
 import type { ClusterCa, Credential } from "../pki/ClusterCa.js";
 import type { SchemaCatalog } from "../resource.js";
 import type { User } from "../verbs/Hooks.js";
 import { PATCH_TYPES } from "../verbs/patch.js";
 import type { DeleteOptions, FieldValidation, Subresource, Verbs, WriteOptions } from "../verbs/Verbs.js";
 import { aggregated, apiGroup, apiGroups, apiResources, apiVersions } from "./discovery.js";
-import { decodeProtobuf, PROTOBUF } from "./protobuf.js";
 import { formOf, parseAccept, represent, representList } from "./representation.js";
 import { type Target, targetOf } from "./target.js";
 import { serveWatch } from "./watchStream.js";
@@ -467,7 +467,17 @@ function contentType(request: IncomingMessage): string {
   return (request.headers["content-type"] ?? "").split(";")[0]!.trim().toLowerCase();
 }
 
-/** JSON or YAML body; `type` where the caller has looked at it already. */
+/** What a protobuf body holds; a 400 where it cannot be read. */
+function readProtobuf(bytes: Buffer): unknown {
+  try {
+    return decodeProtobuf(bytes);
+  } catch (error) {
+    if (error instanceof ProtobufError) throw badRequest(error.message);
+    throw error;
+  }
+}
+
+/** JSON, YAML or protobuf body; `type` where the caller has looked at it already. */
 async function readBody(
   request: IncomingMessage,
   type = contentType(request),
@@ -483,11 +493,11 @@ async function readBody(
   }
   if (size === 0 && optional) return undefined;
   const bytes = Buffer.concat(chunks);
-  if (type === PROTOBUF) return decodeProtobuf(bytes);
+  if (type === PROTOBUF_MEDIA_TYPE) return readProtobuf(bytes);
   const text = bytes.toString();
   const json = type === "" || type === "application/json" || type.endsWith("+json");
   if (!json && type !== "application/yaml")
-    throw unsupportedMediaType(["application/json", "application/yaml", PROTOBUF]);
+    throw unsupportedMediaType(["application/json", "application/yaml", PROTOBUF_MEDIA_TYPE]);
   try {
     return json ? (JSON.parse(text) as unknown) : (parseYaml(text) as unknown);
   } catch (error) {

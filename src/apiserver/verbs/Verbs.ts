@@ -7,6 +7,7 @@
  */
 import { randomInt, randomUUID } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
+import { KubeError } from "../../kube/KubeError.js";
 import type { KubeObject, PatchKind } from "../../kube/KubeApi.js";
 import {
   alreadyExists,
@@ -401,7 +402,7 @@ export class Verbs {
     const groupVersion = group === "" ? version : `${group}/${version}`;
     if (typeof body !== "object" || body === null || Array.isArray(body))
       throw badRequest(
-        `${kind} in version "${groupVersion}" cannot be handled as a ${kind}: the body is not a JSON object`,
+        `${kind} in version "${version}" cannot be handled as a ${kind}: the body is not a JSON object`,
       );
     const object = structuredClone(body) as KubeObject;
     if (object.kind !== undefined && object.kind !== kind)
@@ -420,7 +421,7 @@ export class Verbs {
     const { unknown, invalid: wrong } = this.schemas.check(group, version, kind, object);
     const refuse = (text: string) =>
       patch === undefined
-        ? badRequest(`${kind} in version "${groupVersion}" cannot be handled as a ${kind}: ${text}`)
+        ? badRequest(`${kind} in version "${version}" cannot be handled as a ${kind}: ${text}`)
         : invalid("", "", "", [
             {
               type: "FieldValueInvalid",
@@ -430,7 +431,8 @@ export class Verbs {
           ]);
     if (wrong.length > 0) {
       if (isCustom(group)) throw invalid(group, kind, object.metadata.name ?? "", wrong);
-      throw refuse(wrong.map(({ field, detail }) => `${field}: ${detail}`).join(", "));
+      // The decoder of a built-in kind stops at the first fault, and its message names the field.
+      throw refuse(wrong[0].detail);
     }
     // Without the parameter, built-in kinds warn, as Kubernetes does.
     const validation = options.fieldValidation ?? "Warn";
@@ -666,6 +668,9 @@ export class Verbs {
     old: KubeObject | undefined,
   ): void {
     const faults = allocator?.allocate(object, old) ?? [];
+    // A full range is nothing that the client could mend.
+    const internal = faults.find(({ type }) => type === "InternalError");
+    if (internal) throw KubeError.of("InternalError", `Internal error occurred: ${internal.detail}`);
     if (faults.length > 0)
       throw invalid(definition.group, definition.kind, object.metadata.name ?? "", faults);
   }
