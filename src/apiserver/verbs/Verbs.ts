@@ -7,8 +7,8 @@
  */
 import { randomInt, randomUUID } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { KubeError } from "../../kube/KubeError.js";
 import type { KubeObject, PatchKind } from "../../kube/KubeApi.js";
+import { KubeError } from "../../kube/KubeError.js";
 import {
   alreadyExists,
   badRequest,
