@@ -8,15 +8,34 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
+import { nodeFacts, podsWide, walkthroughPods } from "../lab/cluster.js";
 import { LabError } from "../lab/errors.js";
-import { deadAgents, down, examine, type LabReport, report, type Say, up } from "../lab/lifecycle.js";
-import { BIN_DIRECTORY, findPlace, inNamespace, LAB_DIRECTORY, nodePaths, type Place } from "../lab/plan.js";
+import {
+  down,
+  endedProcesses,
+  examine,
+  type LabReport,
+  labPods,
+  report,
+  type Say,
+  up,
+} from "../lab/lifecycle.js";
+import {
+  ADMIN_KUBECONFIG,
+  BIN_DIRECTORY,
+  findPlace,
+  inNamespace,
+  isNode,
+  kubeEnvironment,
+  LAB_DIRECTORY,
+  type Place,
+} from "../lab/plan.js";
 import { runAttached } from "../lab/processes.js";
-import { failures, matrix, podTable, table, total } from "../lab/render.js";
-import { completePath, ensurePrograms, ensureTun, REQUIREMENTS } from "../lab/requirements.js";
+import { failures, matrix, nodeTable, table, total } from "../lab/render.js";
+import { completePath, ensureKubectl, ensurePrograms, ensureTun, REQUIREMENTS } from "../lab/requirements.js";
 import { findHolder, isInside, manageInside, onStopFromOutside, runInside } from "../lab/rootless.js";
 import { type WalkResult, walk } from "../lab/walk.js";
-import { NODES, PODS } from "../lab/walkthrough.js";
+import { DAEMON_SETS, type LabPod, NODES } from "../lab/walkthrough.js";
 
 interface RunOptions {
   install: boolean;
@@ -51,7 +70,12 @@ function abortOnSignals(): { signal: AbortSignal; release: () => void } {
 }
 
 /** The results of a walk, for programs. */
-function walkJson(results: readonly WalkResult[], seconds: number, readySeconds: number | null) {
+function walkJson(
+  pods: readonly LabPod[],
+  results: readonly WalkResult[],
+  seconds: number,
+  readySeconds: number | null,
+) {
   const byName = new Map(results.map((result) => [`${result.from.name} ${result.to.name}`, result.ok]));
   return {
     ok: results.every((result) => result.ok),
@@ -59,14 +83,14 @@ function walkJson(results: readonly WalkResult[], seconds: number, readySeconds:
     total: results.length,
     readySeconds,
     walkSeconds: seconds,
-    pods: PODS.map(({ name, address, node, application, l4Port }) => ({
+    pods: pods.map(({ name, address, node, application, l4Port }) => ({
       name,
       ip: address,
       node,
       application,
       port: l4Port,
     })),
-    matrix: PODS.map((from) => PODS.map((to) => byName.get(`${from.name} ${to.name}`) === true)),
+    matrix: pods.map((from) => pods.map((to) => byName.get(`${from.name} ${to.name}`) === true)),
     failures: results
       .filter((result) => !result.ok)
       .map(({ from, to, reason }) => ({ from: from.name, to: to.name, reason })),
@@ -89,13 +113,18 @@ async function walkAndPrint(
   readySeconds: number | null,
 ): Promise<number> {
   const say = progress(json);
-  say(`\n${podTable(PODS)}\n`);
+  const [nodes, wide, pods] = await Promise.all([nodeFacts(), podsWide(), walkthroughPods()]);
+  if (pods.length === 0) {
+    const names = DAEMON_SETS.map(({ name }) => name).join(", ");
+    throw new LabError(`none of the DaemonSets ${names} has a pod`, "LAB_NO_PODS");
+  }
+  say(`\n${nodeTable(nodes)}\n\n$ kubectl get pod -o wide\n${wide}`);
   say("Every pod asks every pod: curl for nginx and apache, redis-cli for redis.\n");
   const begin = performance.now();
-  const results = await walk(PODS, signal);
+  const results = await walk(pods, signal);
   const seconds = (performance.now() - begin) / 1000;
   const stream = json ? process.stderr : process.stdout;
-  say(matrix(PODS, results, stream.isTTY === true && !process.env.NO_COLOR));
+  say(matrix(pods, results, stream.isTTY === true && !process.env.NO_COLOR));
   say(`\n${total(results, seconds)}`);
   const lines = failures(results, SHOWN_FAILURES);
   if (lines.length > 0) {
@@ -103,18 +132,18 @@ async function walkAndPrint(
     const drops = dropLines((await report()).nodes);
     if (drops.length > 0) say(`Dropped by the agents:\n${drops.join("\n")}`);
   }
-  if (json) console.log(JSON.stringify(walkJson(results, seconds, readySeconds)));
+  if (json) console.log(JSON.stringify(walkJson(pods, results, seconds, readySeconds)));
   return lines.length === 0 ? 0 : 1;
 }
 
-/** Stays until told to stop, or until somebody else takes the lab down; reports agents that end. */
+/** Stays until told to stop, or until somebody else takes the lab down; reports what ends. */
 async function stay(signal: AbortSignal, say: Say): Promise<void> {
   const reported = new Set<string>();
   while (!signal.aborted && examine() === "running") {
-    for (const node of deadAgents()) {
-      if (reported.has(node)) continue;
-      reported.add(node);
-      say(`The agent of ${node} has ended; its log is ${nodePaths(node).log}`);
+    for (const { name, log } of endedProcesses()) {
+      if (reported.has(name)) continue;
+      reported.add(name);
+      say(`The ${name} has ended; its log is ${log}`);
     }
     await sleep(500, undefined, { signal }).catch(() => {});
   }
@@ -123,14 +152,15 @@ async function stay(signal: AbortSignal, say: Say): Promise<void> {
 function hints(say: Say): void {
   say("\nThe lab is up. In another terminal:");
   say("  podwire lab status");
-  say("  podwire lab shell k8s-worker01");
-  say(`  podwire lab exec ${PODS[0]!.name} -- curl -s ${PODS[5]!.address}:${PODS[5]!.l4Port}`);
+  say("  podwire lab shell k8s-master          # then: kubectl get pod -o wide");
+  const other = labPods().find(({ label }) => label === "a1");
+  if (other !== undefined) say(`  podwire lab exec n0 -- curl -s ${other.address}:${other.l4Port}`);
 }
 
 async function runUp(options: RunOptions, owned: boolean, signal: AbortSignal): Promise<number> {
   const say = progress(options.json);
-  say(`podwire lab: ${NODES.length} nodes, ${PODS.length} pods, a pc`);
-  const seconds = await up({ install: options.install, owned, rootless: isInside(), signal, say });
+  say(`podwire lab: API server, ${NODES.length} nodes, ${DAEMON_SETS.length * NODES.length} pods, a pc`);
+  const seconds = await up({ install: options.install, owned, signal, say });
   say(`Ready in ${seconds.toFixed(1)} s.`);
   return seconds;
 }
@@ -170,7 +200,7 @@ function requireRunning(): void {
 }
 
 function placeOf(name: string): Place {
-  const place = findPlace(name);
+  const place = findPlace(name, labPods());
   if ("problem" in place) throw new LabError(place.problem, "LAB_NO_SUCH_PLACE");
   return place;
 }
@@ -193,18 +223,22 @@ function printReport(lab: LabReport): void {
     agentState(alive, health?.ready),
   ]);
   const pods = lab.pods.map(({ pod, alive }) => [
+    pod.namespace,
     pod.name,
     pod.address,
     pod.node,
     `${pod.application} ${alive ? "runs" : "ended"}`,
   ]);
+  for (const { name, alive } of lab.services) console.log(`The ${name} ${alive ? "runs" : "has ended"}.`);
+  console.log(`KUBECONFIG=${ADMIN_KUBECONFIG} on the nodes.`);
   console.log(`\n${table(["NODE", "ADDRESS", "BLOCK", "AGENT"], nodes)}`);
-  console.log(`\n${table(["NAME", "IP", "NODE", "PROGRAM"], pods)}`);
+  console.log(`\n${table(["NAMESPACE", "NAME", "IP", "NODE", "PROGRAM"], pods)}`);
 }
 
 function isHealthy(lab: LabReport): boolean {
   return (
     lab.verdict === "running" &&
+    lab.services.every(({ alive }) => alive) &&
     lab.nodes.every(({ health }) => health?.ready === true) &&
     lab.pods.every(({ alive }) => alive)
   );
@@ -217,6 +251,7 @@ async function statusCommand(options: { json?: boolean }): Promise<number> {
       JSON.stringify({
         state: lab.verdict,
         startedAt: lab.startedAt,
+        services: lab.services,
         nodes: lab.nodes.map(({ node, alive, health }) => ({
           ...node,
           agentAlive: alive,
@@ -232,7 +267,8 @@ async function statusCommand(options: { json?: boolean }): Promise<number> {
 }
 
 function environmentOf(place: Place): NodeJS.ProcessEnv {
-  return { ...process.env, PATH: `${BIN_DIRECTORY}:${process.env.PATH}`, PODWIRE_LAB_PLACE: place.name };
+  const env = isNode(place) ? kubeEnvironment(process.env) : process.env;
+  return { ...env, PATH: `${BIN_DIRECTORY}:${process.env.PATH}`, PODWIRE_LAB_PLACE: place.name };
 }
 
 async function shellCommand(where: string): Promise<number> {
@@ -247,6 +283,17 @@ async function execCommand(where: string, command: string[]): Promise<number> {
   requireRunning();
   const place = placeOf(where);
   return runAttached(inNamespace(place.namespace, command), environmentOf(place));
+}
+
+/** The pod runner, in the network of the API server's node; ends with the process. */
+async function servePods(): Promise<number> {
+  const [{ PodRunner }, { KubeClient }] = await Promise.all([
+    import("../lab/PodRunner.js"),
+    import("../kube/KubeClient.js"),
+  ]);
+  const api = await KubeClient.fromFile(ADMIN_KUBECONFIG);
+  new PodRunner(api, isInside(), (line) => console.error(`${new Date().toISOString()} ${line}`)).start();
+  return 0;
 }
 
 async function downCommand(): Promise<number> {
@@ -276,6 +323,7 @@ async function dispatch(entry: Entry, args: readonly string[], work: () => Promi
   if (entry === "start") {
     // Said here, where the user's own rights are seen.
     await ensureTun();
+    ensureKubectl();
     await ensurePrograms(false, () => {});
     return manageInside(args, true);
   }
@@ -358,7 +406,7 @@ export function labCommand(): Command {
 
   lab
     .command("shell")
-    .description("a shell on a node, the pc, or in a pod")
+    .description("a shell on a node (with KUBECONFIG set), the pc, or in a pod")
     .argument("<where>", "node, pc, lan, or pod: name, unambiguous beginning, or label such as n0")
     .action(action("visit", (where: string) => shellCommand(where)));
 
@@ -369,6 +417,11 @@ export function labCommand(): Command {
     .argument("<command...>", "the command, after --")
     .passThroughOptions()
     .action(action("visit", (where: string, command: string[]) => execCommand(where, command)));
+
+  lab
+    .command("serve-pods", { hidden: true })
+    .description("run the programs of the lab's pods; `up` starts it")
+    .action(action("visit", servePods));
 
   lab
     .command("down")

@@ -2,7 +2,7 @@
  * Owns the agents of the lab: their start, and what they answer when asked how they are.
  * Must not know the programs in the pods.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -10,7 +10,7 @@ import type { AgentStatus } from "../agent/Agent.js";
 import { ask } from "../agent/StatusServer.js";
 import type { CounterSnapshot } from "../worker/control.js";
 import { LabError } from "./errors.js";
-import { agentConfig, hostNamespace, inNamespace, nodePaths } from "./plan.js";
+import { agentArguments, hostNamespace, inNamespace, nodePaths } from "./plan.js";
 import { isAlive, type ProcessId, startDetached, tail } from "./processes.js";
 import type { LabNode } from "./walkthrough.js";
 
@@ -27,13 +27,11 @@ export interface AgentHealth {
   dropped: Record<string, number>;
 }
 
-/** Writes a node's configuration and starts its agent. */
+/** Starts the agent of a node that has joined. */
 export function startAgent(node: LabNode): ProcessId {
-  const { directory, config, log, stateDir } = nodePaths(node.name);
-  mkdirSync(directory, { recursive: true });
+  const { log, stateDir } = nodePaths(node.name);
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  writeFileSync(config, agentConfig(node));
-  const command = [process.execPath, PODWIRE, "agent", "--config", config];
+  const command = [process.execPath, PODWIRE, ...agentArguments(node)];
   return startDetached(inNamespace(hostNamespace(node.name), command), log);
 }
 

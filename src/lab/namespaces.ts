@@ -8,36 +8,34 @@
 import { readdirSync } from "node:fs";
 import { LabError } from "./errors.js";
 import {
-  allNamespaces,
+  fixedNamespaces,
   hostBatch,
   hostNamespace,
   inNamespace,
   LAN_NAMESPACE,
   lanBatch,
-  podBatch,
-  podNamespace,
+  ourNamespaces,
+  POD_NAMESPACE_SCRIPT,
 } from "./plan.js";
 import { type ProcessId, run, runOrThrow, startTimeOf } from "./processes.js";
-import { NODES, PC, PODS } from "./walkthrough.js";
+import { NODES, PC } from "./walkthrough.js";
 
 /** Names of the lab's namespaces that exist now. */
 export function existingNamespaces(): string[] {
-  let names: Set<string>;
   try {
-    names = new Set(readdirSync("/run/netns"));
+    return ourNamespaces(readdirSync("/run/netns"));
   } catch {
     return [];
   }
-  return allNamespaces().filter((name) => names.has(name));
 }
 
 function batch(namespace: string, lines: readonly string[]): Promise<string> {
   return runOrThrow(["ip", "-n", namespace, "-batch", "-"], { input: `${lines.join("\n")}\n` });
 }
 
-/** Makes all namespaces, the LAN and the addresses of its machines. */
+/** Makes all namespaces but the pods', the LAN and the addresses of its machines. */
 export async function makeNamespaces(): Promise<void> {
-  const lines = allNamespaces().map((name) => `netns add ${name}`);
+  const lines = fixedNamespaces().map((name) => `netns add ${name}`);
   const made = await run(["ip", "-batch", "-"], { input: `${lines.join("\n")}\n` });
   if (made.code !== 0) {
     const forbidden = /not permitted|denied/i.test(made.stderr);
@@ -48,20 +46,15 @@ export async function makeNamespaces(): Promise<void> {
     );
   }
   await batch(LAN_NAMESPACE, lanBatch());
-  await Promise.all([
-    ...[...NODES, PC].map(({ name, address }) => batch(hostNamespace(name), hostBatch(address))),
-    ...PODS.map(async (pod) => {
-      await batch(podNamespace(pod), podBatch());
-      // As container runtimes do, so that a program needs no privilege for port 80.
-      await runOrThrow(
-        inNamespace(podNamespace(pod), [
-          "sh",
-          "-c",
-          "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start",
-        ]),
-      );
-    }),
-  ]);
+  await Promise.all(
+    [...NODES, PC].map(({ name, address }) => batch(hostNamespace(name), hostBatch(address))),
+  );
+}
+
+/** Makes the namespace of a pod. */
+export async function makePodNamespace(namespace: string): Promise<void> {
+  await runOrThrow(["ip", "netns", "add", namespace]);
+  await runOrThrow(inNamespace(namespace, ["sh", "-c", POD_NAMESPACE_SCRIPT]));
 }
 
 /** All processes inside the lab's namespaces, whoever started them. */

@@ -1,10 +1,10 @@
 /**
- * Owns what the lab is going to make: names of namespaces, lines for `ip -batch`, the agents'
- * configuration and that of the programs in the pods. Pure; must not know processes or files.
+ * Owns what the lab is going to make: names of namespaces and files, lines for `ip -batch`, command
+ * lines, and the configuration of the programs in the pods. Pure; must not know processes.
  */
-import { stringify } from "yaml";
+import { fileURLToPath } from "node:url";
 import type { Application, LabNode, LabPod } from "./walkthrough.js";
-import { LAN_MTU, LAN_PREFIX_LENGTH, NODES, PC, POD_POOL, PODS } from "./walkthrough.js";
+import { LAN_MTU, LAN_PREFIX_LENGTH, labelOf, NODES, PC } from "./walkthrough.js";
 
 export const LAN_NAMESPACE = "podwire-lan";
 const BRIDGE = "br0";
@@ -14,6 +14,42 @@ export const LAB_DIRECTORY = "/run/podwire-lab";
 
 /** Holds a `podwire` command, first in PATH for `shell` and `exec`. */
 export const BIN_DIRECTORY = `${LAB_DIRECTORY}/bin`;
+
+/** Where the API server keeps its objects and certificates. */
+export const API_DIRECTORY = `${LAB_DIRECTORY}/apiserver`;
+
+/** The administrator's kubeconfig, which the API server writes. */
+export const ADMIN_KUBECONFIG = `${API_DIRECTORY}/admin.kubeconfig`;
+
+/** What kubectl remembers of the server: not in the user's home, where another cluster may have this address. */
+const KUBE_CACHE = `${LAB_DIRECTORY}/kubectl-cache`;
+
+/** The node that the API server runs on. */
+export const API_NODE = NODES[0]!;
+export const API_PORT = 6443;
+export const API_URL = `https://${API_NODE.address}:${API_PORT}`;
+
+/** Logs of what runs once. */
+export const API_LOG = `${LAB_DIRECTORY}/apiserver.log`;
+export const POD_RUNNER_LOG = `${LAB_DIRECTORY}/pod-runner.log`;
+
+/** A manifest that comes with podwire. */
+export function manifest(name: string): string {
+  return fileURLToPath(new URL(`../../manifests/lab/${name}.yaml`, import.meta.url));
+}
+
+/** The environment in which kubectl finds the lab's API server. */
+export function kubeEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  // A proxy of the machine's cannot reach into the lab.
+  const direct = [env.NO_PROXY ?? env.no_proxy, API_NODE.address].filter(Boolean).join(",");
+  return {
+    ...env,
+    KUBECONFIG: ADMIN_KUBECONFIG,
+    KUBECACHEDIR: KUBE_CACHE,
+    NO_PROXY: direct,
+    no_proxy: direct,
+  };
+}
 
 /** Path under which iproute2 keeps a namespace of that name. */
 export function namespacePath(namespace: string): string {
@@ -25,24 +61,35 @@ export function hostNamespace(name: string): string {
   return `podwire-${name}`;
 }
 
-/** Namespace of a pod. */
-export function podNamespace(pod: LabPod): string {
-  return `podwire-pod-${pod.name}`;
+export interface PodKey {
+  namespace: string;
+  name: string;
 }
 
-/** Every namespace of the lab; pods last, so that clearing in reverse order ends them first. */
-export function allNamespaces(): string[] {
-  return [
-    LAN_NAMESPACE,
-    ...NODES.map((node) => hostNamespace(node.name)),
-    hostNamespace(PC.name),
-    ...PODS.map(podNamespace),
-  ];
+const POD_PREFIX = "podwire-pod-";
+
+/** What the agents look for pods' namespaces by. */
+export const POD_NETNS_PATTERN = `/run/netns/${POD_PREFIX}{namespace}.{name}`;
+
+/** Namespace of a pod. */
+export function podNamespace({ namespace, name }: PodKey): string {
+  return `${POD_PREFIX}${namespace}.${name}`;
+}
+
+/** Every namespace that the lab has from the start. */
+export function fixedNamespaces(): string[] {
+  return [LAN_NAMESPACE, ...NODES.map((node) => hostNamespace(node.name)), hostNamespace(PC.name)];
+}
+
+/** Of these namespaces those of the lab; pods last, so that clearing in reverse order ends them first. */
+export function ourNamespaces(present: readonly string[]): string[] {
+  const pods = present.filter((name) => name.startsWith(POD_PREFIX)).sort();
+  return [...fixedNamespaces().filter((name) => present.includes(name)), ...pods];
 }
 
 interface NodePaths {
   directory: string;
-  config: string;
+  kubeconfig: string;
   log: string;
   stateDir: string;
 }
@@ -60,15 +107,15 @@ export function nodePaths(node: string): NodePaths {
   const directory = `${LAB_DIRECTORY}/nodes/${node}`;
   return {
     directory,
-    config: `${directory}/agent.yaml`,
+    kubeconfig: `${directory}/kubeconfig`,
     log: `${directory}/agent.log`,
     stateDir: `${directory}/state`,
   };
 }
 
 /** Files of one pod's program. */
-export function podPaths(pod: string): PodPaths {
-  const directory = `${LAB_DIRECTORY}/pods/${pod}`;
+export function podPaths({ namespace, name }: PodKey): PodPaths {
+  const directory = `${LAB_DIRECTORY}/pods/${namespace}.${name}`;
   return {
     directory,
     config: `${directory}/program.conf`,
@@ -108,31 +155,34 @@ export function hostBatch(address: string): string[] {
   ];
 }
 
-/** Lines for `ip -n NAMESPACE -batch -` in a pod; its eth0 is the agent's to make. */
-export function podBatch(): string[] {
-  return ["link set dev lo up"];
+/** Makes a namespace ready for a pod's program; its eth0 is the agent's to make. */
+export const POD_NAMESPACE_SCRIPT =
+  // As container runtimes do, so that a program needs no privilege for port 80.
+  "ip link set dev lo up && echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/** Arguments of `podwire` for the API server. */
+export function apiServerArguments(): string[] {
+  return ["apiserver", "-a", API_NODE.address, "-p", String(API_PORT), "-d", API_DIRECTORY];
 }
 
-/** The YAML that a node's agent reads. Left out is whatever has a default. */
-export function agentConfig(node: LabNode): string {
-  const config = {
+/** Arguments of `podwire` with which a node joins. */
+export function joinArguments(node: LabNode, token: string, caHash: string): string[] {
+  const { kubeconfig } = nodePaths(node.name);
+  const options = { server: API_URL, token, "ca-hash": caHash, node: node.name, kubeconfig };
+  return ["join", ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])];
+}
+
+/** Arguments of `podwire` for a node's agent. */
+export function agentArguments(node: LabNode): string[] {
+  const { kubeconfig, stateDir } = nodePaths(node.name);
+  const options = {
+    kubeconfig,
     node: node.name,
-    stateDir: nodePaths(node.name).stateDir,
-    underlay: { address: node.address },
-    podPool: POD_POOL,
-    blocks: [node.block],
-    vteps: NODES.filter((other) => other.name !== node.name).map((other) => ({
-      node: other.name,
-      address: other.address,
-      blocks: [other.block],
-    })),
-    pods: PODS.filter((pod) => pod.node === node.name).map((pod) => ({
-      name: `default/${pod.name}`,
-      netns: namespacePath(podNamespace(pod)),
-      address: pod.address,
-    })),
+    "underlay-address": node.address,
+    "state-dir": stateDir,
+    "pod-netns": POD_NETNS_PATTERN,
   };
-  return stringify(config);
+  return ["agent", ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])];
 }
 
 /** What a pod's web server answers, and how the walk recognises it. */
@@ -152,7 +202,7 @@ const CONFIGS: Readonly<Record<Application, (pod: LabPod) => string>> = {
 };
 
 function nginxConfig(pod: LabPod): string {
-  const { directory, html, run } = podPaths(pod.name);
+  const { directory, html, run } = podPaths(pod);
   // One process only: a master would try to change to another user, which a user namespace forbids.
   return `daemon off;
 master_process off;
@@ -178,7 +228,7 @@ http {
 }
 
 function apacheConfig(pod: LabPod): string {
-  const { directory, html, run } = podPaths(pod.name);
+  const { directory, html, run } = podPaths(pod);
   const modules = "/usr/lib/apache2/modules";
   return `ServerRoot "${directory}"
 ServerName ${pod.name}
@@ -216,13 +266,13 @@ save ""
 appendonly no
 databases 1
 logfile ""
-dir ${podPaths(pod.name).run}
+dir ${podPaths(pod).run}
 `;
 }
 
 /** Command line of the program in a pod, with the configuration of `programConfig`. */
 export function programCommand(pod: LabPod): string[] {
-  const { config, directory } = podPaths(pod.name);
+  const { config, directory } = podPaths(pod);
   switch (pod.application) {
     case "nginx":
       return ["nginx", "-p", directory, "-c", config];
@@ -266,20 +316,31 @@ export interface Place {
 }
 
 /** Finds a node, the pc, the LAN or a pod by its name, a pod also by an unambiguous beginning or its label. */
-export function findPlace(name: string): Place | { problem: string } {
+export function findPlace(name: string, labPods: readonly LabPod[]): Place | { problem: string } {
   const hosts = [...NODES.map((node) => node.name), PC.name].map((host) => ({
     name: host,
     namespace: hostNamespace(host),
   }));
-  const pods = PODS.map((pod) => ({ name: pod.name, namespace: podNamespace(pod), label: pod.label }));
+  const pods = labPods.map((pod) => ({
+    name: pod.namespace === "default" ? pod.name : `${pod.namespace}/${pod.name}`,
+    namespace: podNamespace(pod),
+    label: labelOf(pod.application, pod.node),
+  }));
   const places: Place[] = [...hosts, { name: "lan", namespace: LAN_NAMESPACE }, ...pods];
-  const exact =
-    places.find((place) => place.name === name) ?? pods.find((pod) => pod.label === name.toLowerCase());
-  if (exact) return { name: exact.name, namespace: exact.namespace };
-  const matches = name === "" ? [] : places.filter((place) => place.name.startsWith(name));
-  if (matches.length === 1) return { name: matches[0]!.name, namespace: matches[0]!.namespace };
+  const found = ({ name, namespace }: Place) => ({ name, namespace });
+  const exact = places.find((place) => place.name === name);
+  if (exact) return found(exact);
+  const labelled = pods.filter((pod) => pod.label === name.toLowerCase());
+  const matches =
+    labelled.length > 0 ? labelled : name === "" ? [] : places.filter((place) => place.name.startsWith(name));
+  if (matches.length === 1) return found(matches[0]!);
   if (matches.length > 1) {
     return { problem: `"${name}" could be ${matches.map((match) => match.name).join(", ")}` };
   }
   return { problem: `no "${name}" here; there are ${places.map((place) => place.name).join(", ")}` };
+}
+
+/** Whether a place is a node: kubectl works there. */
+export function isNode(place: Place): boolean {
+  return NODES.some((node) => node.name === place.name);
 }

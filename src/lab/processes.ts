@@ -26,6 +26,8 @@ export interface RunOptions {
   input?: string;
   timeoutMs?: number;
   env?: NodeJS.ProcessEnv;
+  /** Ends the command. */
+  signal?: AbortSignal;
 }
 
 const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
@@ -51,6 +53,7 @@ export function run(command: readonly string[], options: RunOptions = {}): Promi
       stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
       ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs, killSignal: "SIGKILL" }),
       ...(options.env === undefined ? {} : { env: options.env }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     let stdout = "";
     let stderr = "";

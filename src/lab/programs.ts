@@ -1,10 +1,8 @@
 /**
  * Owns the programs in the pods: their files, their start, and whether they listen.
- * Must not know agents or the walk.
+ * Must not know the API, agents or the walk.
  */
 import { chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
-import { LabError } from "./errors.js";
 import {
   asNobody,
   inNamespace,
@@ -20,7 +18,7 @@ import type { LabPod } from "./walkthrough.js";
 
 /** Writes a pod's files and starts its program. */
 export function startProgram(pod: LabPod, rootless: boolean): ProcessId {
-  const { directory, config, log, html, run } = podPaths(pod.name);
+  const { directory, config, log, html, run } = podPaths(pod);
   for (const path of [directory, html, run]) mkdirSync(path, { recursive: true });
   writeFileSync(config, programConfig(pod));
   writeFileSync(`${html}/index.txt`, pageOf(pod));
@@ -39,7 +37,8 @@ export function listensOn(procNetTcp: string, l4Port: number): boolean {
   });
 }
 
-function isListening(id: ProcessId, l4Port: number): boolean {
+/** Whether a process lives and somebody in its namespace listens on a TCP port. */
+export function isListening(id: ProcessId, l4Port: number): boolean {
   try {
     // This file shows the namespace which the process is in; before that, it is ours or none.
     return isAlive(id) && listensOn(readFileSync(`/proc/${id.pid}/net/tcp`, "utf8"), l4Port);
@@ -48,28 +47,36 @@ function isListening(id: ProcessId, l4Port: number): boolean {
   }
 }
 
-/** Waits until a pod's program listens; tells redis whose it is. */
-export async function waitForProgram(
-  pod: LabPod,
-  id: ProcessId,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  const { directory, log } = podPaths(pod.name);
-  while (!isListening(id, pod.l4Port)) {
-    const dead = !isAlive(id);
-    if (dead || performance.now() > deadline) {
-      throw new LabError(
-        `${pod.application} of ${pod.name} ${dead ? "ended" : "does not listen"}:\n` +
-          `${tail(log, 10)}\n${pod.application === "redis" ? "" : tail(`${directory}/error.log`, 10)}`.trimEnd(),
-        "LAB_PROGRAM_FAILED",
-      );
-    }
-    await sleep(30, undefined, { signal });
+/** Whether the text of /proc/net/route has a default route: the agent has attached the pod. */
+export function hasDefaultRoute(procNetRoute: string): boolean {
+  return procNetRoute.split("\n").some((line) => {
+    const [device, destination, , , , , , mask] = line.trim().split(/\s+/);
+    return device === "eth0" && destination === "00000000" && mask === "00000000";
+  });
+}
+
+/** Whether a program's pod has its interface. */
+export function isAttached(id: ProcessId): boolean {
+  try {
+    return isAlive(id) && hasDefaultRoute(readFileSync(`/proc/${id.pid}/net/route`, "utf8"));
+  } catch {
+    return false;
   }
-  if (pod.application === "redis") {
-    const set = ["redis-cli", "-p", String(pod.l4Port), "SET", "pod", pod.name];
-    await runOrThrow(inNamespace(podNamespace(pod), set), { timeoutMs: 5000 });
-  }
+}
+
+/** Tells a program that listens whose it is, where its files do not say so. */
+export async function nameProgram(pod: LabPod): Promise<void> {
+  if (pod.application !== "redis") return;
+  const set = ["redis-cli", "-p", String(pod.l4Port), "SET", "pod", pod.name];
+  await runOrThrow(inNamespace(podNamespace(pod), set), { timeoutMs: 5000 });
+}
+
+/** The last that a program said. */
+export function lastWords(pod: LabPod): string {
+  const { directory, log } = podPaths(pod);
+  const files = pod.application === "redis" ? [log] : [log, `${directory}/error.log`];
+  return files
+    .map((file) => tail(file, 10))
+    .join("\n")
+    .trim();
 }

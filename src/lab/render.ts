@@ -2,7 +2,7 @@
  * Owns the lab's printed tables: plain columns as kubectl prints them, and the matrix of a walk.
  * Pure: results in, text out.
  */
-
+import type { NodeFacts } from "./cluster.js";
 import type { WalkResult } from "./walk.js";
 import type { LabPod } from "./walkthrough.js";
 
@@ -25,11 +25,11 @@ export function table(header: readonly string[], rows: readonly (readonly string
     .join("\n");
 }
 
-/** What `kubectl get pod -o wide` shows of the pods, cut to three columns. */
-export function podTable(pods: readonly LabPod[]): string {
+/** The nodes with their blocks and tunnel addresses. */
+export function nodeTable(nodes: readonly NodeFacts[]): string {
   return table(
-    ["NAME", "IP", "NODE"],
-    pods.map((pod) => [pod.name, pod.address, pod.node]),
+    ["NAME", "ADDRESS", "BLOCK", "TUNNEL"],
+    nodes.map((node) => [node.name, node.address, node.blocks.join(","), node.tunnelAddress]),
   );
 }
 

@@ -24,6 +24,7 @@ export const REQUIREMENTS: readonly Requirement[] = [
   { program: "redis-server", packageName: "redis-server", service: "redis-server" },
   { program: "redis-cli", packageName: "redis-tools" },
   { program: "setpriv", packageName: "util-linux" },
+  { program: "nsenter", packageName: "util-linux" },
 ];
 
 /** Directories where system programs lie and which a user's PATH often lacks. */
@@ -128,6 +129,18 @@ export async function ensurePrograms(allowInstall: boolean, say: (line: string) 
   if (still.length > 0) {
     throw new LabError(`still missing after the installation: ${still.join(", ")}`, "LAB_PROGRAMS_MISSING");
   }
+}
+
+/** Makes sure that kubectl is there. Debian and Ubuntu have no package that is new enough. */
+export function ensureKubectl(): void {
+  if (isInstalled("kubectl")) return;
+  throw new LabError(
+    "missing here: kubectl, the tool that the lab is driven with. It is one file to be put into PATH:\n" +
+      "  curl -LO https://dl.k8s.io/release/v1.32.0/bin/linux/$(dpkg --print-architecture)/kubectl\n" +
+      "  install -m 755 kubectl /usr/local/bin/kubectl\n" +
+      "Other ways: https://kubernetes.io/docs/tasks/tools/install-kubectl-linux/",
+    "LAB_KUBECTL_MISSING",
+  );
 }
 
 const TUN = "/dev/net/tun";

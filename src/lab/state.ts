@@ -13,13 +13,14 @@ import { isAlive, type ProcessId, self } from "./processes.js";
 const processId = z.object({ pid: z.number().int().positive(), startTime: z.number() });
 
 const labState = z.object({
-  version: z.literal(1),
+  version: z.literal(2),
   phase: z.enum(["starting", "up", "stopping"]),
   /** The process that the lab lives with; null after `up`, which returns. */
   owner: processId.nullable(),
   startedAt: z.string(),
   agents: z.array(processId.extend({ node: z.string() })),
-  programs: z.array(processId.extend({ pod: z.string() })),
+  /** The API server and the pod runner. */
+  services: z.array(processId.extend({ name: z.string() })),
 });
 
 export type LabState = z.infer<typeof labState>;

@@ -1,6 +1,7 @@
 /**
- * Owns the facts of the walkthrough: machines, addresses, blocks, DaemonSets and pods. Plain
- * values; must not know how they are brought to life, and imports nothing.
+ * Owns the facts of the walkthrough: machines, addresses, blocks, DaemonSets and images (the objects
+ * themselves are in manifests/lab). Plain values; must not know how they are brought to life, and
+ * imports nothing.
  */
 
 export const LAN_PREFIX_LENGTH = 24;
@@ -23,20 +24,17 @@ export type Application = "nginx" | "apache" | "redis";
 export interface DaemonSet {
   name: string;
   application: Application;
-  /** The port it listens on. */
-  l4Port: number;
-  /** Distance of its pods' addresses from the start of the block. */
-  offset: number;
 }
 
+/** A pod that the lab runs a program in, as the API describes it. */
 export interface LabPod {
-  /** Name as kubectl shows it. */
+  namespace: string;
   name: string;
   /** Short name in the matrix: first letter of the application, index of the node. */
   label: string;
-  daemonSet: string;
   application: Application;
   l4Port: number;
+  /** Empty until the agent has given it one. */
   address: string;
   /** Name of the node it runs on. */
   node: string;
@@ -57,37 +55,39 @@ export const NODES: readonly LabNode[] = [
 /** The client outside the cluster, on the same LAN. */
 export const PC: LabPc = { name: "pc", address: "192.168.2.10" };
 
+/** In the order in which they are applied, which is that of their pods' addresses. */
 export const DAEMON_SETS: readonly DaemonSet[] = [
-  { name: "nginx-ds", application: "nginx", l4Port: 80, offset: 1 },
-  { name: "apache-ds", application: "apache", l4Port: 90, offset: 2 },
-  { name: "redis-ds", application: "redis", l4Port: 6379, offset: 3 },
+  { name: "nginx-ds", application: "nginx" },
+  { name: "apache-ds", application: "apache" },
+  { name: "redis-ds", application: "redis" },
 ];
 
-/**
- * What a DaemonSet controller would append to its name, one for each node in the order of NODES.
- * Fixed, so that two runs of the lab print the same table.
- */
-const SUFFIXES: Readonly<Record<Application, readonly string[]>> = {
-  nginx: ["x7k2p", "m4qzd", "t9w5c", "hb6vj"],
-  apache: ["zr2fn", "8kxlp", "q5gdw", "v7cts"],
-  redis: ["l6h9b", "d2xmk", "4wpzr", "nf8gq"],
-};
-
-function addressAt(block: string, offset: number): string {
-  const octets = block.slice(0, block.indexOf("/")).split(".").map(Number);
-  octets[3]! += offset;
-  return octets.join(".");
+interface Image {
+  /** Without registry, tag and digest. */
+  repository: string;
+  /** The port that the program in it listens on. */
+  l4Port: number;
 }
 
-/** The twelve pods: DaemonSet by DaemonSet, within each in the order of NODES. */
-export const PODS: readonly LabPod[] = DAEMON_SETS.flatMap((daemonSet) =>
-  NODES.map((node, index) => ({
-    name: `${daemonSet.name}-${SUFFIXES[daemonSet.application][index]}`,
-    label: `${daemonSet.application.charAt(0)}${index}`,
-    daemonSet: daemonSet.name,
-    application: daemonSet.application,
-    l4Port: daemonSet.l4Port,
-    address: addressAt(node.block, daemonSet.offset),
-    node: node.name,
-  })),
-);
+/** What the lab has a program for. */
+export const IMAGES: Readonly<Record<Application, Image>> = {
+  nginx: { repository: "nginx", l4Port: 80 },
+  apache: { repository: "shotaohtsuka/my-httpd-image", l4Port: 90 },
+  redis: { repository: "redis", l4Port: 6379 },
+};
+
+/** The application of an image such as "nginx:latest" or "docker.io/library/redis"; null for others. */
+export function applicationOf(image: string): Application | null {
+  const repository = image
+    .replace(/@.*$/, "")
+    .replace(/:[^/]*$/, "")
+    .replace(/^(index\.)?docker\.io\//, "")
+    .replace(/^library\//, "");
+  const names = Object.keys(IMAGES) as Application[];
+  return names.find((name) => IMAGES[name].repository === repository) ?? null;
+}
+
+/** n0, a3: unique among the walkthrough's pods only. */
+export function labelOf(application: Application, node: string): string {
+  return `${application.charAt(0)}${NODES.findIndex(({ name }) => name === node)}`;
+}

@@ -7,10 +7,19 @@ import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { allNamespaces } from "../../src/lab/plan.js";
+import { existingNamespaces } from "../../src/lab/namespaces.js";
+import { ourNamespaces } from "../../src/lab/plan.js";
 
 const PODWIRE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const root = process.getuid?.() === 0;
+
+/** Step 1 of the walkthrough: nodes, addresses, blocks, tunnel addresses. */
+const NODES = [
+  /k8s-master +192\.168\.2\.30 +10\.1\.235\.192\/26 +10\.1\.235\.192\n/,
+  /k8s-worker01 +192\.168\.2\.31 +10\.1\.79\.64\/26 +10\.1\.79\.64\n/,
+  /k8s-worker02 +192\.168\.2\.32 +10\.1\.69\.192\/26 +10\.1\.69\.192\n/,
+  /k8s-worker03 +192\.168\.2\.33 +10\.1\.39\.192\/26 +10\.1\.39\.192\n/,
+];
 
 interface Walk {
   ok: boolean;
@@ -37,17 +46,23 @@ function lab(...args: string[]): { code: number | null; stdout: string; stderr: 
 function machine(): string[] {
   const lists = [["-o", "link"], ["rule"], ["route"], ["-6", "rule"], ["-6", "route"]];
   const ip = (list: string[]) => execFileSync("ip", list, { encoding: "utf8" }).split("\n").sort();
-  const namespaces = ip(["netns"]).filter((line) => allNamespaces().includes(line.split(" ")[0]!));
-  return [...namespaces, ...lists.flatMap(ip)];
+  const namespaces = ip(["netns"]).map((line) => line.split(" ")[0]!);
+  return [...ourNamespaces(namespaces), ...lists.flatMap(ip)];
 }
 
-function record(): { owner: { pid: number } | null; agents: { pid: number; node: string }[] } {
+interface LabRecord {
+  owner: { pid: number } | null;
+  agents: { pid: number; node: string }[];
+  services: { pid: number; name: string }[];
+}
+
+function record(): LabRecord {
   return JSON.parse(readFileSync("/run/podwire-lab/lab.json", "utf8"));
 }
 
 /** Every process in one of the lab's namespaces. */
 function insideProcesses(): number[] {
-  return allNamespaces().flatMap((name) =>
+  return existingNamespaces().flatMap((name) =>
     execFileSync("ip", ["netns", "pids", name], { encoding: "utf8" }).split("\n").filter(Boolean).map(Number),
   );
 }
@@ -90,6 +105,7 @@ describe.skipIf(!root)("podwire lab", () => {
       "10.1.69.195",
     ]);
     expect(stderr).toContain("144 of 144 passed");
+    for (const line of NODES) expect(stderr).toMatch(line);
     expect(machine()).toEqual(before);
   });
 
@@ -107,7 +123,7 @@ describe.skipIf(!root)("podwire lab", () => {
     const master = lab("exec", "k8s-master", "--", "ip", "-brief", "address", "show", "dev", "podwire0");
     expect(master.stdout).toContain("10.1.235.192/32");
     const page = lab("exec", "k8s-worker03", "--", "curl", "-sS", "--max-time", "5", "http://10.1.79.66:90/");
-    expect(page.stdout).toBe("apache-ds-8kxlp on k8s-worker01\n");
+    expect(page.stdout).toMatch(/^apache-ds-.{5} on k8s-worker01\n$/);
     expect(lab("exec", "pc", "--", "ping", "-c1", "-W2", "192.168.2.33").code).toBe(0);
     expect(lab("exec", "n0", "--", "sh", "-c", "exit 7").code).toBe(7);
     expect(lab("exec", "k8s-worker", "--", "true").stderr).toContain("could be");
@@ -120,7 +136,8 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(walk.code).toBe(1);
     const { passed, failures }: Walk = JSON.parse(walk.stdout);
     expect(passed).toBe(132);
-    expect(failures[0]).toMatchObject({ from: "nginx-ds-x7k2p", to: "redis-ds-4wpzr" });
+    expect(failures[0]!.from).toMatch(/^nginx-ds-/);
+    expect(failures[0]!.to).toMatch(/^redis-ds-/);
     expect(failures[0]!.reason).toContain("refused");
     expect(lab("status").code).toBe(1);
 
@@ -128,6 +145,66 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(lab("down")).toMatchObject({ code: 0, stdout: "The lab is down.\n" });
     expect(lab("status").code).toBe(1);
     expect(lab("exec", "pc", "--", "true").stderr).toContain("the lab is not up");
+  });
+
+  it("kubectl on a node shows the walkthrough, and what it makes is served", async () => {
+    expect(lab("up", "--no-install").code).toBe(0);
+    const kubectl = (...args: string[]) => {
+      const { code, stdout, stderr } = lab("exec", "k8s-master", "--", "kubectl", ...args);
+      expect(code, stderr).toBe(0);
+      return stdout;
+    };
+    const nodes = kubectl("get", "node", "-o", "wide").trim().split("\n").slice(1);
+    expect(nodes.map((line) => line.split(/ {2,}/)).map((cells) => [cells[0], cells[1], cells[5]])).toEqual([
+      ["k8s-master", "Ready", "192.168.2.30"],
+      ["k8s-worker01", "Ready", "192.168.2.31"],
+      ["k8s-worker02", "Ready", "192.168.2.32"],
+      ["k8s-worker03", "Ready", "192.168.2.33"],
+    ]);
+    const blocks = kubectl("get", "ipamblocks", "-o", "wide");
+    for (const block of ["10.1.235.192/26", "10.1.79.64/26", "10.1.69.192/26", "10.1.39.192/26"])
+      expect(blocks).toMatch(new RegExp(`${block} +k8s-\\w+ +confirmed +4 +true`));
+
+    const pods = kubectl("get", "pod", "-o", "wide").trim().split("\n").slice(1);
+    expect(pods).toHaveLength(12);
+    const cells = pods.map((line) => line.split(/ {2,}/));
+    for (const [, ready, status] of cells) expect([ready, status]).toEqual(["1/1", "Running"]);
+    const addresses = (set: string) =>
+      Object.fromEntries(cells.filter(([name]) => name!.startsWith(set)).map((each) => [each[6], each[5]]));
+    const at = (master: string, one: string, two: string, three: string) => ({
+      "k8s-master": `10.1.235.${master}`,
+      "k8s-worker01": `10.1.79.${one}`,
+      "k8s-worker02": `10.1.69.${two}`,
+      "k8s-worker03": `10.1.39.${three}`,
+    });
+    expect(addresses("nginx-ds-")).toEqual(at("193", "65", "193", "193"));
+    expect(addresses("apache-ds-")).toEqual(at("194", "66", "194", "194"));
+    expect(addresses("redis-ds-")).toEqual(at("195", "67", "195", "195"));
+    expect(kubectl("get", "ds").match(/ds +4 +4 +4 +4 +4/g)).toHaveLength(3);
+
+    // From another node, and a pod that the lab did not ask for.
+    expect(lab("exec", "k8s-worker03", "--", "kubectl", "run", "web", "--image=nginx").code).toBe(0);
+    kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=20s");
+    const address = kubectl("get", "pod", "web", "-o", "jsonpath={.status.podIP}");
+    const page = lab("exec", "r2", "--", "curl", "-sS", "--max-time", "5", `http://${address}/`);
+    expect(page.stdout, page.stderr).toMatch(/^web on k8s-/);
+    expect(existingNamespaces()).toContain("podwire-pod-default.web");
+    kubectl("delete", "pod", "web");
+    expect(existingNamespaces()).not.toContain("podwire-pod-default.web");
+
+    // A DaemonSet's pod that is deleted is replaced.
+    kubectl("delete", "pod", cells.find(([name]) => name!.startsWith("nginx-ds-"))![0]!);
+    kubectl("rollout", "status", "daemonset/nginx-ds", "--timeout=20s");
+    expect(lab("walk").code).toBe(0);
+    expect(lab("status").code).toBe(0);
+
+    process.kill(record().services.find(({ name }) => name === "API server")!.pid, "SIGKILL");
+    const status = lab("status");
+    expect(status.code).toBe(1);
+    expect(status.stdout).toContain("The API server has ended.");
+    // The agents forward without it, and the lab's places are known.
+    const again = lab("exec", "n1", "--", "curl", "-sS", "--max-time", "5", "http://10.1.39.194:90/");
+    expect(again.stdout).toMatch(/ on k8s-worker03\n$/);
   });
 
   describe("run that is killed", () => {

@@ -52,7 +52,7 @@ const TABLE: Record<string, Rule> = {
   apiserver: free(["kube", "model"]),
   controllers: free(["apiserver/resource", "kube", "model"]),
   explain: free(["dataplane", "tables", "model"]),
-  lab: free(["agent", "model", "worker/control"]),
+  lab: free(["agent", "kube", "model", "worker/control"]),
   cli: free([
     "agent",
     "apiserver",

@@ -1,29 +1,43 @@
 import { describe, expect, it } from "vitest";
-import { parse } from "yaml";
-import { parseConfig } from "../../../src/agent/config.js";
 import {
-  agentConfig,
-  allNamespaces,
+  ADMIN_KUBECONFIG,
+  agentArguments,
   asNobody,
   findPlace,
+  fixedNamespaces,
   hostBatch,
   inNamespace,
+  isNode,
+  joinArguments,
+  kubeEnvironment,
   LAB_DIRECTORY,
   lanBatch,
   macOf,
+  ourNamespaces,
+  podNamespace,
   programCommand,
   programConfig,
 } from "../../../src/lab/plan.js";
-import { NODES, PC, PODS } from "../../../src/lab/walkthrough.js";
+import { NODES, PC } from "../../../src/lab/walkthrough.js";
+import { PODS } from "../../support/labPods.js";
 
 describe("namespaces", () => {
-  it("has one for the LAN, each node, the pc and each pod", () => {
-    const names = allNamespaces();
-    expect(names).toHaveLength(1 + 4 + 1 + 12);
+  it("has one for the LAN, each node and the pc from the start", () => {
+    const names = fixedNamespaces();
+    expect(names).toHaveLength(1 + 4 + 1);
     expect(new Set(names).size).toBe(names.length);
     expect(names).toContain("podwire-k8s-master");
-    expect(names).toContain(`podwire-pod-${PODS[0]!.name}`);
     for (const name of names) expect(name).toMatch(/^podwire-/);
+  });
+
+  it("recognises its own, pods last", () => {
+    const pod = podNamespace({ namespace: "default", name: "nginx-ds-abcde" });
+    expect(pod).toBe("podwire-pod-default.nginx-ds-abcde");
+    expect(ourNamespaces([pod, "other", "podwire-else", "podwire-pc", "podwire-lan"])).toEqual([
+      "podwire-lan",
+      "podwire-pc",
+      pod,
+    ]);
   });
 
   it("runs a cable from the bridge to every machine, with names the kernel accepts", () => {
@@ -46,34 +60,27 @@ describe("namespaces", () => {
   });
 });
 
-describe("agent configuration", () => {
-  it("describes the node, the other nodes and its own pods", () => {
-    expect(parse(agentConfig(NODES[1]!))).toEqual({
-      node: "k8s-worker01",
-      stateDir: `${LAB_DIRECTORY}/nodes/k8s-worker01/state`,
-      underlay: { address: "192.168.2.31" },
-      podPool: "10.1.0.0/16",
-      blocks: ["10.1.79.64/26"],
-      vteps: [
-        { node: "k8s-master", address: "192.168.2.30", blocks: ["10.1.235.192/26"] },
-        { node: "k8s-worker02", address: "192.168.2.32", blocks: ["10.1.69.192/26"] },
-        { node: "k8s-worker03", address: "192.168.2.33", blocks: ["10.1.39.192/26"] },
-      ],
-      pods: PODS.filter((pod) => pod.node === "k8s-worker01").map((pod) => ({
-        name: `default/${pod.name}`,
-        netns: `/run/netns/podwire-pod-${pod.name}`,
-        address: pod.address,
-      })),
-    });
+describe("command lines", () => {
+  it("let a node join, and start its agent", () => {
+    const node = NODES[1]!;
+    const kubeconfig = `${LAB_DIRECTORY}/nodes/k8s-worker01/kubeconfig`;
+    expect(joinArguments(node, "abcdef.0123456789abcdef", "sha256:00").join(" ")).toBe(
+      `join --server https://192.168.2.30:6443 --token abcdef.0123456789abcdef --ca-hash sha256:00 --node k8s-worker01 --kubeconfig ${kubeconfig}`,
+    );
+    expect(agentArguments(node).join(" ")).toBe(
+      `agent --kubeconfig ${kubeconfig} --node k8s-worker01 --underlay-address 192.168.2.31 ` +
+        `--state-dir ${LAB_DIRECTORY}/nodes/k8s-worker01/state --pod-netns /run/netns/podwire-pod-{namespace}.{name}`,
+    );
   });
-});
 
-describe("agent configuration as the agent reads it", () => {
-  it.each(NODES)("has no problem on $name, and the defaults are the walkthrough's", (node) => {
-    const { config } = parseConfig("agent.yaml", agentConfig(node));
-    expect(config.tunnelAddress).toBe(node.tunnelAddress);
-    expect(config.underlay).toMatchObject({ port: 4789, vni: 4096 });
-    expect(config.pods).toHaveLength(3);
+  it("give kubectl the lab's API server, past any proxy, and a cache of its own", () => {
+    expect(kubeEnvironment({ HTTPS_PROXY: "http://proxy", no_proxy: "localhost" })).toEqual({
+      HTTPS_PROXY: "http://proxy",
+      KUBECONFIG: ADMIN_KUBECONFIG,
+      KUBECACHEDIR: `${LAB_DIRECTORY}/kubectl-cache`,
+      NO_PROXY: "localhost,192.168.2.30",
+      no_proxy: "localhost,192.168.2.30",
+    });
   });
 });
 
@@ -83,8 +90,8 @@ describe("programs", () => {
     for (const pod of PODS) {
       const config = programConfig(pod);
       expect(config).toContain(listen[pod.application]);
-      expect(config).toContain(`${LAB_DIRECTORY}/pods/${pod.name}/`);
-      expect(programCommand(pod)).toContain(`${LAB_DIRECTORY}/pods/${pod.name}/program.conf`);
+      expect(config).toContain(`${LAB_DIRECTORY}/pods/default.${pod.name}/`);
+      expect(programCommand(pod)).toContain(`${LAB_DIRECTORY}/pods/default.${pod.name}/program.conf`);
     }
   });
 
@@ -118,22 +125,38 @@ describe("findPlace", () => {
     ["k8s-master", "podwire-k8s-master"],
     ["pc", "podwire-pc"],
     ["lan", "podwire-lan"],
-    ["nginx-ds-x7k2p", "podwire-pod-nginx-ds-x7k2p"],
-    ["nginx-ds-x", "podwire-pod-nginx-ds-x7k2p"],
-    ["n0", "podwire-pod-nginx-ds-x7k2p"],
-    ["R3", `podwire-pod-${PODS[11]!.name}`],
+    ["nginx-ds-x7k2b", "podwire-pod-default.nginx-ds-x7k2b"],
+    ["redis-ds-x7k2c", "podwire-pod-default.redis-ds-x7k2c"],
+    ["n0", "podwire-pod-default.nginx-ds-x7k2b"],
+    ["R3", `podwire-pod-default.${PODS[11]!.name}`],
     ["k8s-m", "podwire-k8s-master"],
   ])("finds %s", (name, namespace) => {
-    expect(findPlace(name)).toMatchObject({ namespace });
+    expect(findPlace(name, PODS)).toMatchObject({ namespace });
   });
 
   it("names the choices when a beginning fits several", () => {
-    expect(findPlace("k8s-worker")).toEqual({
+    expect(findPlace("k8s-worker", PODS)).toEqual({
       problem: '"k8s-worker" could be k8s-worker01, k8s-worker02, k8s-worker03',
     });
   });
 
   it.each(["", "x", "k8s-worker04"])("says that there is no %j", (name) => {
-    expect(findPlace(name)).toHaveProperty("problem", expect.stringContaining(`no "${name}" here`));
+    expect(findPlace(name, PODS)).toHaveProperty("problem", expect.stringContaining(`no "${name}" here`));
+  });
+
+  it("names the pods when a label fits several, and those of other namespaces in full", () => {
+    const other = { ...PODS[0]!, namespace: "test", name: "nginx-abcde" };
+    expect(findPlace("n0", [...PODS, other])).toEqual({
+      problem: '"n0" could be nginx-ds-x7k2b, test/nginx-abcde',
+    });
+    expect(findPlace("test/nginx", [...PODS, other])).toMatchObject({ name: "test/nginx-abcde" });
+  });
+
+  it("tells nodes from the rest", () => {
+    const nodes = ["k8s-worker03", "pc", "lan", "n0"].map((name) => {
+      const place = findPlace(name, PODS);
+      return "problem" in place ? null : isNode(place);
+    });
+    expect(nodes).toEqual([true, false, false, false]);
   });
 });

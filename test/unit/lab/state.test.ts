@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { exitCode, isAlive, self, startTimeOf } from "../../../src/lab/processes.js";
-import { listensOn } from "../../../src/lab/programs.js";
+import { hasDefaultRoute, listensOn } from "../../../src/lab/programs.js";
 import { completePath, installCommand, REQUIREMENTS } from "../../../src/lab/requirements.js";
 import { judge, type LabState } from "../../../src/lab/state.js";
 
@@ -9,12 +9,12 @@ const agent = { pid: 200, startTime: 1, node: "k8s-master" };
 
 function state(change: Partial<LabState>): LabState {
   return {
-    version: 1,
+    version: 2,
     phase: "up",
     owner: null,
     startedAt: "2024-01-01T00:00:00Z",
     agents: [agent],
-    programs: [],
+    services: [],
     ...change,
   };
 }
@@ -60,6 +60,19 @@ describe("listensOn", () => {
     expect(listensOn(text, 80)).toBe(true);
     expect(listensOn(text, 6379)).toBe(false); // connected, not listening
     expect(listensOn(text, 90)).toBe(false);
+  });
+});
+
+describe("hasDefaultRoute", () => {
+  const header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+  it("sees that the agent has attached a pod", () => {
+    expect(hasDefaultRoute(header)).toBe(false);
+    expect(hasDefaultRoute(`${header}eth0\t0101FEA9\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n`)).toBe(
+      false,
+    );
+    expect(hasDefaultRoute(`${header}eth0\t00000000\t0101FEA9\t0003\t0\t0\t0\t00000000\t0\t0\t0\n`)).toBe(
+      true,
+    );
   });
 });
 

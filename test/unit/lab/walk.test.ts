@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { failures, matrix, podTable, table, total } from "../../../src/lab/render.js";
+import { failures, matrix, nodeTable, table, total } from "../../../src/lab/render.js";
 import { judgeProbe, probe, type WalkResult } from "../../../src/lab/walk.js";
-import { PODS } from "../../../src/lab/walkthrough.js";
+import { PODS } from "../../support/labPods.js";
 
 const [nginx, apache, redis] = [PODS[0]!, PODS[4]!, PODS[8]!];
 
@@ -14,14 +14,14 @@ describe("probe", () => {
     const { command, expected } = probe(nginx, apache);
     expect(command[0]).toBe("curl");
     expect(command.at(-1)).toBe("http://10.1.235.194:90/");
-    expect(expected).toBe("apache-ds-zr2fn on k8s-master\n");
+    expect(expected).toBe("apache-ds-x7k2b on k8s-master\n");
   });
 
   it("pings redis, writes, reads back and asks for the pod's name", () => {
     const { command, input, expected } = probe(nginx, redis);
     expect(command).toEqual(["redis-cli", "-h", "10.1.235.195", "-p", "6379"]);
-    expect(input).toBe("PING\nSET walk:nginx-ds-x7k2p 10.1.235.193\nGET walk:nginx-ds-x7k2p\nGET pod\n");
-    expect(expected).toBe("PONG\nOK\n10.1.235.193\nredis-ds-l6h9b\n");
+    expect(input).toBe("PING\nSET walk:nginx-ds-x7k2b 10.1.235.193\nGET walk:nginx-ds-x7k2b\nGET pod\n");
+    expect(expected).toBe("PONG\nOK\n10.1.235.193\nredis-ds-x7k2b\n");
   });
 });
 
@@ -44,17 +44,22 @@ describe("tables", () => {
     );
   });
 
-  it("lists pods", () => {
-    const lines = podTable(PODS).split("\n");
-    expect(lines[0]).toMatch(/^NAME +IP +NODE$/);
-    expect(lines).toHaveLength(13);
-    expect(lines[1]).toMatch(/^nginx-ds-x7k2p +10\.1\.235\.193 +k8s-master$/);
+  it("lists nodes", () => {
+    const node = {
+      name: "k8s-master",
+      address: "192.168.2.30",
+      blocks: ["10.1.235.192/26"],
+      tunnelAddress: "10.1.235.192",
+    };
+    expect(nodeTable([node])).toBe(
+      "NAME         ADDRESS        BLOCK             TUNNEL\nk8s-master   192.168.2.30   10.1.235.192/26   10.1.235.192",
+    );
   });
 
   it("draws results as a matrix: rows ask, columns answer", () => {
     const results = [result(nginx, nginx), result(nginx, apache, "no"), result(apache, nginx)];
     expect(matrix([nginx, apache], results, false)).toBe(
-      ["                     n0 a0", "n0  nginx-ds-x7k2p   ✓  ✗", "a0  apache-ds-zr2fn  ✓  ·"].join("\n"),
+      ["                     n0 a0", "n0  nginx-ds-x7k2b   ✓  ✗", "a0  apache-ds-x7k2b  ✓  ·"].join("\n"),
     );
   });
 
@@ -68,7 +73,7 @@ describe("tables", () => {
     const results = [result(), result(nginx, apache, "no"), result(apache, redis, "never")];
     expect(total(results, 1.26)).toBe("1 of 3 passed in 1.3 s");
     expect(failures(results, 1)).toEqual([
-      "nginx-ds-x7k2p → apache-ds-zr2fn (10.1.235.194:90): no",
+      "nginx-ds-x7k2b → apache-ds-x7k2b (10.1.235.194:90): no",
       "… and 1 more",
     ]);
     expect(failures(results, 2)).toHaveLength(2);

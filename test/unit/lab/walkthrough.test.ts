@@ -1,5 +1,26 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { NODES, PODS } from "../../../src/lab/walkthrough.js";
+import { parseAllDocuments } from "yaml";
+import { podsOf } from "../../../src/lab/cluster.js";
+import { manifest } from "../../../src/lab/plan.js";
+import {
+  applicationOf,
+  DAEMON_SETS,
+  IMAGES,
+  labelOf,
+  NODES,
+  POD_POOL,
+} from "../../../src/lab/walkthrough.js";
+
+interface Manifest {
+  kind: string;
+  metadata: { name: string };
+  spec: Record<string, unknown>;
+}
+
+function documents(name: string): Manifest[] {
+  return parseAllDocuments(readFileSync(manifest(name), "utf8")).map((each) => each.toJS() as Manifest);
+}
 
 describe("the facts of the walkthrough", () => {
   it("has the four nodes with their blocks", () => {
@@ -12,22 +33,76 @@ describe("the facts of the walkthrough", () => {
     for (const node of NODES) expect(node.block).toBe(`${node.tunnelAddress}/26`);
   });
 
-  it("gives each node's pods the addresses behind its tunnel address", () => {
-    const of = (node: string) => PODS.filter((pod) => pod.node === node).map((pod) => pod.address);
-    expect(of("k8s-master")).toEqual(["10.1.235.193", "10.1.235.194", "10.1.235.195"]);
-    expect(of("k8s-worker01")).toEqual(["10.1.79.65", "10.1.79.66", "10.1.79.67"]);
-    expect(of("k8s-worker02")).toEqual(["10.1.69.193", "10.1.69.194", "10.1.69.195"]);
-    expect(of("k8s-worker03")).toEqual(["10.1.39.193", "10.1.39.194", "10.1.39.195"]);
+  it("knows what images stand for", () => {
+    expect(["nginx", "nginx:latest", "docker.io/library/redis:7@sha256:00"].map(applicationOf)).toEqual([
+      "nginx",
+      "nginx",
+      "redis",
+    ]);
+    expect(applicationOf("shotaohtsuka/my-httpd-image")).toBe("apache");
+    expect(["busybox", "example.org:5000/nginx", ""].map(applicationOf)).toEqual([null, null, null]);
+  });
+});
+
+describe("manifests", () => {
+  it("pin each node's block", () => {
+    const [pool, ...blocks] = documents("pool");
+    expect(pool).toMatchObject({ kind: "IPPool", spec: { cidr: POD_POOL, blockSize: 26 } });
+    expect(blocks.map(({ metadata, spec }) => [metadata.name, spec])).toEqual(
+      NODES.map(({ name, block }) => [
+        block.replace(/[./]/g, "-"),
+        { cidr: block, node: name, affinityState: "confirmed", pinned: true },
+      ]),
+    );
   });
 
-  it("names twelve pods as a DaemonSet controller would", () => {
-    expect(new Set(PODS.map((pod) => pod.name)).size).toBe(12);
-    expect(new Set(PODS.map((pod) => pod.label)).size).toBe(12);
-    for (const pod of PODS) {
-      expect(pod.name).toMatch(/^(nginx|apache|redis)-ds-[bcdfghjklmnpqrstvwxz2456789]{5}$/);
-    }
-    expect(new Set(PODS.map((pod) => `${pod.application} ${pod.l4Port}`))).toEqual(
-      new Set(["nginx 80", "apache 90", "redis 6379"]),
-    );
+  it.each(DAEMON_SETS)("$name: labels, image and port of the walkthrough", ({ name, application }) => {
+    const [daemonSet, ...more] = documents(name);
+    expect(more).toEqual([]);
+    expect(daemonSet).toMatchObject({ kind: "DaemonSet", metadata: { name } });
+    const { template, selector } = daemonSet!.spec as {
+      selector: object;
+      template: { metadata: object; spec: { containers: { image: string; ports: object[] }[] } };
+    };
+    expect(selector).toEqual({ matchLabels: { name: application } });
+    expect(template.metadata).toEqual({ labels: { name: application } });
+    const [container] = template.spec.containers;
+    expect(applicationOf(container!.image)).toBe(application);
+    expect(container!.ports).toEqual([{ containerPort: IMAGES[application].l4Port }]);
+  });
+});
+
+describe("pods of the API", () => {
+  const item = (name: string, set: string, nodeName: string, image: string, more: object = {}) => ({
+    kind: "Pod",
+    metadata: { name, namespace: "default", ownerReferences: [{ kind: "DaemonSet", name: set }], ...more },
+    spec: { nodeName, containers: [{ image }] },
+    status: { podIP: "10.1.79.66" },
+  });
+
+  it("are those of the DaemonSets, in the walkthrough's order", () => {
+    const pods = podsOf([
+      item("redis-ds-b", "redis-ds", "k8s-master", "redis"),
+      item("apache-ds-b", "apache-ds", "k8s-worker01", "shotaohtsuka/my-httpd-image"),
+      item("nginx-ds-b", "nginx-ds", "k8s-worker03", "nginx:latest"),
+      item("nginx-ds-c", "nginx-ds", "k8s-master", "nginx:latest"),
+      item("nginx-ds-old", "nginx-ds", "k8s-master", "nginx", { deletionTimestamp: "2024-01-01T00:00:00Z" }),
+      item("mine", "other-ds", "k8s-master", "nginx"),
+    ]);
+    expect(pods.map(({ label, name }) => `${label} ${name}`)).toEqual([
+      "n0 nginx-ds-c",
+      "n3 nginx-ds-b",
+      "a1 apache-ds-b",
+      "r0 redis-ds-b",
+    ]);
+    expect(pods[2]).toEqual({
+      namespace: "default",
+      name: "apache-ds-b",
+      label: labelOf("apache", "k8s-worker01"),
+      application: "apache",
+      l4Port: 90,
+      address: "10.1.79.66",
+      node: "k8s-worker01",
+    });
   });
 });
