@@ -8,7 +8,7 @@ set -eu
 # shellcheck disable=SC2086 # lists of words are meant to be split
 
 BUILD='g++:g++ make:make python3:python3'
-LAB='ip:iproute2 curl:curl nginx:nginx apache2:apache2-bin redis-server:redis-server redis-cli:redis-tools setpriv:util-linux sysctl:procps'
+LAB='ip:iproute2 curl:curl nginx:nginx apache2:apache2-bin redis-server:redis-server redis-cli:redis-tools setpriv:util-linux sysctl:procps nsenter:util-linux'
 TEST="$LAB ping:iputils-ping iperf3:iperf3 tshark:tshark tcpdump:tcpdump ethtool:ethtool"
 
 case "${1:-lab}" in
@@ -23,6 +23,12 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 if ! command -v node > /dev/null || [ "$(node -p 'parseInt(process.versions.node)')" -lt 20 ]; then
   echo "podwire needs Node.js 20 or newer in PATH; see https://nodejs.org/en/download" >&2
   exit 1
+fi
+
+if ! command -v kubectl > /dev/null; then
+  # No package of Debian's or Ubuntu's is new enough; the lab says so again where it matters.
+  echo "The lab and its tests are driven with kubectl, which is not in PATH. It is one file; see" >&2
+  echo "https://kubernetes.io/docs/tasks/tools/install-kubectl-linux/" >&2
 fi
 
 packages=
