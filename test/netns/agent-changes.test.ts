@@ -48,7 +48,8 @@ describe.skipIf(reason !== "")(`agent and changes ${reason}`, () => {
     writeFileSync(`${agent.configFile}~`, stringify(config([A(), B()])));
     renameSync(`${agent.configFile}~`, agent.configFile);
     await waitFor(async () => (await podStates())["default/b"] === "up", { what: "pod b" });
-    expect(await pings(podA, "10.1.235.194")).toBe(true);
+    // The device is up a moment before the tables name it.
+    await waitFor(() => pings(podA, "10.1.235.194"), { what: "pod b answers" });
     expect(await pings(podB, "10.1.235.193")).toBe(true);
   });
 
