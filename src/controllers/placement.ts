@@ -3,6 +3,7 @@
  * Filters: unschedulable, taints, selectors and affinity, requested resources. Then the node with the
  * fewest pods of the same controller, then the fewest pods, then the first by name. No preemption.
  */
+import { parseQuantity } from "../kube/quantity.js";
 import { PODS } from "../kube/resources.js";
 import type { Node, Pod, PodCondition, Toleration } from "../kube/types.js";
 import type { Action } from "./actions.js";
@@ -136,13 +137,13 @@ function lacks(pod: Pod, load: NodeLoad): string[] {
   const { node } = load;
   const allocatable = (node.status?.allocatable ?? {}) as Record<string, string>;
   const reasons: string[] = [];
-  if (allocatable.pods !== undefined && load.pods.length + 1 > quantity(allocatable.pods))
+  if (allocatable.pods !== undefined && load.pods.length + 1 > amount(allocatable.pods))
     reasons.push("Too many pods");
   for (const name of ["cpu", "memory"]) {
     const asked = requested(pod, name);
     if (asked === 0 || allocatable[name] === undefined) continue;
     const used = load.pods.reduce((sum, other) => sum + requested(other, name), 0);
-    if (used + asked > quantity(allocatable[name])) reasons.push(`Insufficient ${name}`);
+    if (used + asked > amount(allocatable[name])) reasons.push(`Insufficient ${name}`);
   }
   return reasons;
 }
@@ -150,33 +151,15 @@ function lacks(pod: Pod, load: NodeLoad): string[] {
 function requested(pod: Pod, name: string): number {
   const of = (container: { resources?: { requests?: unknown } }): number => {
     const requests = (container.resources?.requests ?? {}) as Record<string, string>;
-    return requests[name] === undefined ? 0 : quantity(requests[name]);
+    return requests[name] === undefined ? 0 : amount(requests[name]);
   };
   const running = (pod.spec?.containers ?? []).reduce((sum, container) => sum + of(container), 0);
   return Math.max(running, ...(pod.spec?.initContainers ?? []).map(of));
 }
 
-const SUFFIXES: Record<string, number> = {
-  n: 1e-9,
-  u: 1e-6,
-  m: 1e-3,
-  "": 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  P: 1e15,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-  Pi: 2 ** 50,
-};
-
-/** "100m" is 0.1, "64Mi" 67108864. */
-export function quantity(text: string | number): number {
-  const match = /^([+-]?[\d.]+(?:[eE][+-]?\d+)?)([A-Za-z]*)$/.exec(String(text));
-  return match === null ? 0 : Number(match[1]) * (SUFFIXES[match[2]!] ?? 1);
+/** A quantity as a number; what cannot be read counts as nothing. */
+function amount(text: string | number): number {
+  return parseQuantity(text) || 0;
 }
 
 function compare(a: number[], b: number[], nameA: string, nameB: string): number {

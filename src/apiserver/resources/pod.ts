@@ -1,11 +1,12 @@
 /** v1 Pod. */
+
+import { parseQuantity } from "../../kube/quantity.js";
 import type { FieldError, ResourceDefinition } from "../resource.js";
 import { AGE_COLUMN, column, defineResource, NAME_COLUMN, wide } from "./define.js";
 import { forbidden, invalid } from "./fieldErrors.js";
 import { age, since } from "./format.js";
 import { items, type Loose, sameJson } from "./loose.js";
 import { defaultPodSpec, validatePodSpec } from "./podSpec.js";
-import { parseQuantity } from "./quantity.js";
 
 export const pods: ResourceDefinition = defineResource({
   group: "",

@@ -1,10 +1,11 @@
 /** Defaults and checks of a pod's spec, for Pods and for the templates of what makes Pods. */
+
+import { compareQuantities } from "../../kube/quantity.js";
 import type { FieldError } from "../resource.js";
 import { duplicate, forbidden, invalid, notFound, notSupported, required } from "./fieldErrors.js";
 import { items, type Loose, setDefault } from "./loose.js";
 import { validateLabels, validateUnique } from "./metadata.js";
 import { isDnsLabel, isDnsSubdomain, isEnvName, isPortName, isPortNumber, isQualifiedName } from "./names.js";
-import { compareQuantities } from "./quantity.js";
 
 export const PROTOCOLS = ["SCTP", "TCP", "UDP"];
 const PULL_POLICIES = ["Always", "IfNotPresent", "Never"];

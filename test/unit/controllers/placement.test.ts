@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { daemonPod } from "../../../src/controllers/daemonSet.js";
-import { type NodeLoad, placementActions, placePod, quantity } from "../../../src/controllers/placement.js";
+import { type NodeLoad, placementActions, placePod } from "../../../src/controllers/placement.js";
+import { parseQuantity } from "../../../src/kube/quantity.js";
 import type { Node, Pod } from "../../../src/kube/types.js";
 import { brief, daemonSet, NOW, node, pod, replicaSet } from "./objects.js";
 
@@ -113,4 +114,4 @@ test.each([
   ["1.5Gi", 1610612736],
   ["1e3", 1000],
   ["5k", 5000],
-])("quantity %s", (text, value) => expect(quantity(text)).toBeCloseTo(value));
+])("quantity %s", (text, value) => expect(parseQuantity(text)).toBeCloseTo(value));

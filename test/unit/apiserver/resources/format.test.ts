@@ -5,7 +5,7 @@ import {
   formatLabels,
   humanDuration,
 } from "../../../../src/apiserver/resources/format.js";
-import { compareQuantities, parseQuantity } from "../../../../src/apiserver/resources/quantity.js";
+import { compareQuantities, parseQuantity } from "../../../../src/kube/quantity.js";
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
