@@ -63,36 +63,24 @@ export function collect({ resource, object, owners, dependents }: GarbageState):
   return outcome(actions);
 }
 
-function dropOwners({ resource, object }: Item, drop: (uid: string) => boolean): Action {
-  const left = (object.metadata.ownerReferences ?? []).filter(({ uid }) => !drop(uid));
+/** Changes metadata of this very object, as it was seen: uid and resourceVersion are preconditions. */
+function patchMetadata(resource: ResourceRef, object: KubeObject, change: object): Action {
+  const { uid, resourceVersion } = object.metadata;
   return {
     verb: "patch",
     resource,
     object,
     kind: "merge",
-    patch: {
-      metadata: {
-        uid: object.metadata.uid,
-        resourceVersion: object.metadata.resourceVersion,
-        ownerReferences: left.length > 0 ? left : null,
-      },
-    },
+    patch: { metadata: { uid, resourceVersion, ...change } },
   };
+}
+
+function dropOwners({ resource, object }: Item, drop: (uid: string) => boolean): Action {
+  const left = (object.metadata.ownerReferences ?? []).filter(({ uid }) => !drop(uid));
+  return patchMetadata(resource, object, { ownerReferences: left.length > 0 ? left : null });
 }
 
 function dropFinalizer(resource: ResourceRef, object: KubeObject, finalizer: string): Action {
   const left = (object.metadata.finalizers ?? []).filter((each) => each !== finalizer);
-  return {
-    verb: "patch",
-    resource,
-    object,
-    kind: "merge",
-    patch: {
-      metadata: {
-        uid: object.metadata.uid,
-        resourceVersion: object.metadata.resourceVersion,
-        finalizers: left.length > 0 ? left : null,
-      },
-    },
-  };
+  return patchMetadata(resource, object, { finalizers: left.length > 0 ? left : null });
 }

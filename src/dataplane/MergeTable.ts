@@ -81,7 +81,8 @@ export class MergeTable {
 
   /**
    * Opens row `i`, whose MACs stand and which is IPv4 without options, as a frame that may grow.
-   * The place must be free; a message, two pieces and a slot must be reserved.
+   * The place must be free; a message, a slot, and a piece for the headers
+   * and one for each segment must be reserved.
    */
   open(dp: Dataplane, p: number, i: number, l4Header: number, payload: number, partial: number): void {
     const { batch, view, plan } = dp;

@@ -148,37 +148,44 @@ function fromTunnel(dp: Dataplane, i: number): void {
       batch.gsoType[i] = virtioNet.GSO_TCPV4;
       batch.gsoSize[i] = mss;
     } else if (plain && payload > 0 && (flags & ~MERGEABLE) === 0) {
-      if (same && merges.continuesTcp(dp, p, i, l4Header, payload, partial)) {
-        dp.reserve(0, batch.segments[i], 0);
-        // Making room may have sent, and so closed, what this row was to join.
-        if (merges.isOpen(p)) {
-          merges.add(dp, p, i, payload);
-          return;
-        }
-      }
-      merges.close(dp, p);
-      dp.reserve(1, 1 + batch.segments[i], 1);
-      merges.open(dp, p, i, l4Header, payload, partial);
+      const continues = same && merges.continuesTcp(dp, p, i, l4Header, payload, partial);
+      merge(dp, p, i, continues, l4Header, payload, partial);
       return;
     }
   } else if (plain && stored !== 0 && dp.tables.ports.uso(batch.out[i])) {
     const payload = l4Bytes - udp.HEADER;
     if (payload > 0 && view.getUint16(l4 + udp.LENGTH) === l4Bytes) {
-      if (same && merges.continuesUdp(dp, p, i, payload, partial)) {
-        dp.reserve(0, batch.segments[i], 0);
-        if (merges.isOpen(p)) {
-          merges.add(dp, p, i, payload);
-          return;
-        }
-      }
-      merges.close(dp, p);
-      dp.reserve(1, 1 + batch.segments[i], 1);
-      merges.open(dp, p, i, udp.HEADER, payload, partial);
+      const continues = same && merges.continuesUdp(dp, p, i, payload, partial);
+      merge(dp, p, i, continues, udp.HEADER, payload, partial);
       return;
     }
   }
   if (same) merges.close(dp, p);
   single(dp, i);
+}
+
+/** Adds row `i` to the frame that is open at `p` where it continues it, else opens a new one there. */
+function merge(
+  dp: Dataplane,
+  p: number,
+  i: number,
+  continues: boolean,
+  l4Header: number,
+  payload: number,
+  partial: number,
+): void {
+  const { batch, merges } = dp;
+  if (continues) {
+    dp.reserve(0, batch.segments[i], 0);
+    // Making room may have sent, and so closed, what this row was to join.
+    if (merges.isOpen(p)) {
+      merges.add(dp, p, i, payload);
+      return;
+    }
+  }
+  merges.close(dp, p);
+  dp.reserve(1, 1 + batch.segments[i], 1);
+  merges.open(dp, p, i, l4Header, payload, partial);
 }
 
 /**
