@@ -264,7 +264,7 @@ class Bench {
       tunnelAddress: tunnelAddress(0),
       vteps,
       pods: this.pods.compile(podPool).pods,
-      dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50 },
+      dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "auto" },
     };
   }
 }

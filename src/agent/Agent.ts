@@ -202,10 +202,11 @@ export class Agent {
   }
 
   private startWorker(): Promise<WorkerControl> {
-    const { threads, spinMicroseconds } = this.loaded.config.dataplane;
+    const { threads, spinMicroseconds, cpuLatency } = this.loaded.config.dataplane;
     return this.parts.startWorker({
       threads,
       spinUs: spinMicroseconds,
+      cpuLatency: cpuLatency !== "off",
       onEvent: (event) => this.workerEvent(event),
     });
   }
@@ -242,11 +243,13 @@ export class Agent {
       ["stateDir", config.stateDir !== old.stateDir],
       ["dataplane.threads", config.dataplane.threads !== old.dataplane.threads],
       ["dataplane.spinMicroseconds", config.dataplane.spinMicroseconds !== old.dataplane.spinMicroseconds],
+      ["dataplane.cpuLatency", config.dataplane.cpuLatency !== old.dataplane.cpuLatency],
     ];
     for (const [field, changed] of fixed)
       if (changed) this.parts.log.warn({ field }, `${field} takes effect when the agent is started anew`);
     config.stateDir = old.stateDir;
     config.dataplane.threads = old.dataplane.threads;
     config.dataplane.spinMicroseconds = old.dataplane.spinMicroseconds;
+    config.dataplane.cpuLatency = old.dataplane.cpuLatency;
   }
 }

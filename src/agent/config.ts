@@ -233,6 +233,7 @@ const schema = z.strictObject({
     uso: z.enum(["auto", "on", "off"]).optional(),
     threads: z.union([z.literal(1), z.literal(2)], { error: "must be 1 or 2" }).optional(),
     spinMicroseconds: numberField(0, 10_000, "Leave it out for 50.").optional(),
+    cpuLatency: z.enum(["auto", "off"]).optional(),
   }),
 });
 
@@ -288,6 +289,7 @@ function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
       uso: raw.dataplane.uso ?? "auto",
       threads: raw.dataplane.threads ?? 1,
       spinMicroseconds: raw.dataplane.spinMicroseconds ?? 50,
+      cpuLatency: raw.dataplane.cpuLatency ?? "auto",
     },
   };
 }

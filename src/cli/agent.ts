@@ -46,6 +46,12 @@ export function agentCommand(): Command {
     .addOption(new Option("--threads <n>", "dataplane threads").choices(["1", "2"]))
     .option("--spin <us>", "spinning before a dataplane thread blocks, in microseconds")
     .addOption(
+      new Option(
+        "--cpu-latency <mode>",
+        "keep idle processors awake while packets go back and forth",
+      ).choices(["auto", "off"]),
+    )
+    .addOption(
       new Option("--log-level <level>", "least level that is logged (JSON lines on stderr)")
         .choices(["trace", "debug", "info", "warn", "error", "fatal"])
         .default("info"),

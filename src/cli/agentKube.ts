@@ -31,6 +31,7 @@ export interface KubeAgentOptions {
   uso?: "auto" | "on" | "off";
   threads?: string;
   spin?: string;
+  cpuLatency?: "auto" | "off";
 }
 
 type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">;
@@ -132,6 +133,7 @@ function baseOf(options: KubeAgentOptions): Base {
       uso: options.uso ?? "auto",
       threads: options.threads === "2" ? 2 : 1,
       spinMicroseconds: number("--spin", options.spin, 0, 10_000) ?? 50,
+      cpuLatency: options.cpuLatency ?? "auto",
     },
   };
 }

@@ -36,6 +36,8 @@ export interface AgentConfig {
     threads: 1 | 2;
     /** Spinning before a thread blocks, in microseconds. Default 50. */
     spinMicroseconds: number;
+    /** Whether idle processors are kept from sleeping while packets go back and forth. Default auto. */
+    cpuLatency: "auto" | "off";
   };
 }
 

@@ -38,6 +38,8 @@ export const COUNT_TX_CALLS = 16;
 export const COUNT_REPLIES_LOST = 17;
 /** Fragments made of packets that were too long. */
 export const COUNT_FRAGMENTS = 18;
+/** Times that the thread asked for wake-ups without delay (worker/CpuLatency). */
+export const COUNT_CPU_LATENCY_REQUESTS = 19;
 /** First drop counter. */
 export const COUNT_DROPS = 32;
 export const COUNTERS = COUNT_DROPS + DROP_REASONS;
@@ -60,4 +62,5 @@ export const OTHER_COUNTERS: Readonly<Record<string, number>> = {
   txCalls: COUNT_TX_CALLS,
   repliesLost: COUNT_REPLIES_LOST,
   fragments: COUNT_FRAGMENTS,
+  cpuLatencyRequests: COUNT_CPU_LATENCY_REQUESTS,
 };

@@ -39,10 +39,11 @@ class DataplaneThread {
   #ended = false;
   #stopped: Promise<void> | null = null;
 
-  constructor(direction: Direction, spinUs: number, onEvent: (event: WorkerEvent) => void) {
+  constructor(direction: Direction, { spinUs, cpuLatency, onEvent }: WorkerOptions) {
     const workerData: ThreadData = {
       direction,
       spinUs,
+      cpuLatency,
       wakeFd: this.#wakeFd,
       control: this.#control.buffer as SharedArrayBuffer,
       counters: this.counters,
@@ -161,7 +162,7 @@ class Dataworker implements WorkerControl {
 /** Starts the dataplane: one thread, or one for each direction. Rejects where a thread does not start. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerControl> {
   const directions: Direction[] = options.threads === 2 ? ["fromTaps", "fromTunnel"] : ["both"];
-  const threads = directions.map((d) => new DataplaneThread(d, options.spinUs, options.onEvent));
+  const threads = directions.map((d) => new DataplaneThread(d, options));
   const worker = new Dataworker(threads);
   // A command that changes nothing: once it is answered, the threads breathe.
   await worker.detachPort(0);

@@ -41,6 +41,8 @@ export interface WorkerControl {
 export interface WorkerOptions {
   /** Spinning before the thread blocks, in microseconds. */
   spinUs: number;
+  /** Whether processors may be kept from sleeping while packets go back and forth (CpuLatency). */
+  cpuLatency: boolean;
   /** 1, or 2: one thread for each direction. */
   threads: 1 | 2;
   onEvent: (event: WorkerEvent) => void;

@@ -12,6 +12,8 @@ export const CONTROL_WORDS = 1;
 export interface ThreadData {
   direction: Direction;
   spinUs: number;
+  /** Whether it may keep processors from sleeping (CpuLatency). */
+  cpuLatency: boolean;
   wakeFd: number;
   /** CONTROL_WORDS int32. */
   control: SharedArrayBuffer;

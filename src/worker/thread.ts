@@ -7,9 +7,11 @@ import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
 import { Arena } from "../packet/Arena.js";
+import { COUNT_CPU_LATENCY_REQUESTS, COUNT_SLEEPS } from "../packet/counters.js";
 import { ARENA, MAX_PEERS, PORT_UDP } from "../packet/layout.js";
 import { buildTableImage, Tables } from "../tables/TableImage.js";
 import { Breather } from "./Breather.js";
+import { CpuDmaLatency, CpuLatency, LATENCY_WINDOW_MS } from "./CpuLatency.js";
 import { EMPTY_TABLES } from "./emptyTables.js";
 import { type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
 
@@ -26,19 +28,15 @@ const data = workerData as ThreadData;
 const control = new Int32Array(data.control);
 const arena = new Arena(native.createArena(ARENA.bytes));
 const io = native.createIo(arena.buffer, data.wakeFd);
-const breather = new Breather(
-  arena,
-  io,
-  new Float64Array(data.counters),
-  new Tables(buildTableImage(EMPTY_TABLES)),
-  {
-    portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
-    fault: (error) => {
-      const { message, stack } = error instanceof Error ? error : new Error(String(error));
-      answer({ report: { type: "fault", message, stack: stack ?? "" } });
-    },
+const counters = new Float64Array(data.counters);
+const latency = new CpuLatency(data.cpuLatency ? new CpuDmaLatency() : null);
+const breather = new Breather(arena, io, counters, new Tables(buildTableImage(EMPTY_TABLES)), {
+  portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
+  fault: (error) => {
+    const { message, stack } = error instanceof Error ? error : new Error(String(error));
+    answer({ report: { type: "fault", message, stack: stack ?? "" } });
   },
-);
+});
 
 function answer(message: Answer): void {
   data.commands.postMessage(message);
@@ -79,7 +77,9 @@ function carryOut(command: Command): boolean {
 function run(): void {
   let seen = 0;
   for (;;) {
-    breather.breathe(SLEEP_MS, data.spinUs);
+    breather.breathe(latency.held ? LATENCY_WINDOW_MS : SLEEP_MS, data.spinUs);
+    latency.look(breather.dataplane.nowUs, counters[COUNT_SLEEPS]);
+    counters[COUNT_CPU_LATENCY_REQUESTS] = latency.requests;
     if (control[CONTROL_SENT] === seen) continue;
     seen = Atomics.load(control, CONTROL_SENT);
     // What is planned was planned for the ports and tables of before.
@@ -99,6 +99,7 @@ try {
 try {
   run();
 } finally {
+  latency.release();
   io.close();
   data.commands.close();
 }

@@ -56,7 +56,7 @@ describe("a good config", () => {
           interface: "eth0",
         },
       ],
-      dataplane: { tunnelGso: "auto", uso: "auto", threads: 1, spinMicroseconds: 50 },
+      dataplane: { tunnelGso: "auto", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "auto" },
     });
   });
 

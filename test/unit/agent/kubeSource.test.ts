@@ -63,7 +63,13 @@ function baseOf(node: string, address: string) {
     node,
     stateDir: join(base, node),
     underlay: { address, port: 4789, vni: 4096, mtu: null },
-    dataplane: { tunnelGso: "auto", uso: "auto", threads: 1, spinMicroseconds: 50 } as const,
+    dataplane: {
+      tunnelGso: "auto",
+      uso: "auto",
+      threads: 1,
+      spinMicroseconds: 50,
+      cpuLatency: "auto",
+    } as const,
   };
 }
 

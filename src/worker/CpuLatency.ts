@@ -1,0 +1,85 @@
+/**
+ * Keeps idle processors from sleeping while packets go back and forth. A packet crosses two agents,
+ * each of which has to be woken; where a processor has gone to sleep meanwhile, that takes longer
+ * than everything else (30 µs on a virtual machine, whose processor is halted and has to be
+ * scheduled again, and 50 µs and more for a deep C-state). Linux has an interface for it, the CPU
+ * latency QoS: whoever holds /dev/cpu_dma_latency open says how long a wake-up may take
+ * (Documentation/power/pm_qos_interface). With 0 the kernel's idle loop polls, at a priority below
+ * everything else. It costs power, so it is asked for only while a thread is woken often, and the
+ * kernel ends it with the process.
+ */
+import { closeSync, openSync, writeSync } from "node:fs";
+
+/** Time over which sleeps are counted; a request ends within twice this time of the last packet. */
+export const LATENCY_WINDOW_MS = 100;
+/** Sleeps within a window from which on waking up is what packets wait for. */
+const OFTEN = 16;
+const DEVICE = "/dev/cpu_dma_latency";
+
+/** What a request is made of; another one in tests. */
+export interface LatencyDevice {
+  /** Throws where it cannot be made (no such device, no rights). */
+  request(): void;
+  release(): void;
+}
+
+/** The kernel's. */
+export class CpuDmaLatency implements LatencyDevice {
+  #fd = -1;
+
+  request(): void {
+    this.#fd = openSync(DEVICE, "r+");
+    // A 32-bit number in machine order: microseconds.
+    writeSync(this.#fd, new Uint8Array(4));
+  }
+
+  release(): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}
+
+/** Decides when to hold the request, from how often its thread sleeps. */
+export class CpuLatency {
+  /** Whether the request stands; the thread must then look again within LATENCY_WINDOW_MS. */
+  held = false;
+  /** Requests made so far. */
+  requests = 0;
+  #windowEndUs = 0;
+  #sleepsAtStart = 0;
+  #device: LatencyDevice | null;
+
+  /** Without a device (null) nothing is ever requested. */
+  constructor(device: LatencyDevice | null) {
+    this.#device = device;
+  }
+
+  /** After each breath: the time in microseconds and how often the thread has slept since it started. */
+  look(nowUs: number, sleeps: number): void {
+    if (nowUs >= this.#windowEndUs) {
+      if (this.held && sleeps - this.#sleepsAtStart < OFTEN) this.release();
+      this.#windowEndUs = nowUs + LATENCY_WINDOW_MS * 1000;
+      this.#sleepsAtStart = sleeps;
+    } else if (!this.held && sleeps - this.#sleepsAtStart >= OFTEN) {
+      this.#request();
+    }
+  }
+
+  release(): void {
+    if (!this.held) return;
+    this.held = false;
+    this.#device?.release();
+  }
+
+  #request(): void {
+    if (this.#device === null) return;
+    try {
+      this.#device.request();
+      this.held = true;
+      this.requests++;
+    } catch {
+      // Not allowed to, or no such device: it works without.
+      this.#device = null;
+    }
+  }
+}
