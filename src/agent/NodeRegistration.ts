@@ -23,6 +23,8 @@ export interface NodeDescription {
   version: string;
   /** Highest number of pods. */
   pods: number;
+  /** TCP port on which the node serves pods' logs and commands; undefined where it does not. */
+  podPort?: number | undefined;
 }
 
 export class NodeRegistration {
@@ -153,7 +155,7 @@ export class NodeRegistration {
     );
     if (node.metadata.annotations?.[REGISTERED] !== "true")
       return { conditions: this.dated(node, [network]) };
-    const { underlayAddress, machine, version, pods } = this.description;
+    const { underlayAddress, machine, version, pods, podPort } = this.description;
     const ready = condition(
       "Ready",
       up ? "True" : "False",
@@ -173,6 +175,7 @@ export class NodeRegistration {
       capacity: amounts,
       allocatable: amounts,
       conditions: this.dated(node, [network, ready]),
+      ...(podPort === undefined ? {} : { daemonEndpoints: { kubeletEndpoint: { Port: podPort } } }),
       nodeInfo: {
         architecture: machine.architecture,
         bootID: machine.bootId,

@@ -6,9 +6,11 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { KubeApi } from "../kube/KubeApi.js";
 import { formatIpv4, networkOf, parseCidr } from "../model/ipv4.js";
+import { APISERVER_CLIENT } from "../model/podPort.js";
 import { JoinTokens } from "./auth/JoinTokens.js";
 import { type BlockRule, nodeRestriction } from "./auth/nodeRestriction.js";
 import { HttpServer } from "./http/HttpServer.js";
+import { NodeClient } from "./http/NodeClient.js";
 import { CONTROLLER, LocalKube } from "./LocalKube.js";
 import { ClusterCa, writePrivate } from "./pki/ClusterCa.js";
 import { kubeconfig } from "./pki/kubeconfig.js";
@@ -64,11 +66,10 @@ export class ApiServer {
       });
       await makeNamespaces(verbs);
       const ca = await ClusterCa.open(join(dataDir, "pki"));
-      const credential = await ca.kept(
-        "apiserver",
-        { commonName: "kube-apiserver" },
-        serverNames(address, options.serviceRange),
-      );
+      const names = serverNames(address, options.serviceRange);
+      const credential = await ca.kept("apiserver", { commonName: "kube-apiserver" }, names);
+      const { commonName, organization } = APISERVER_CLIENT;
+      const client = await ca.kept("apiserver-kubelet-client", { commonName, organizations: [organization] });
       const tokens = new JoinTokens(dataDir);
       const http = new HttpServer({
         verbs,
@@ -76,6 +77,8 @@ export class ApiServer {
         ca,
         tokens,
         credential,
+        names,
+        nodes: new NodeClient(ca.certificate, client),
         advertised: `${address}:${options.port}`,
       });
       const port = await http.listen(address, options.port);

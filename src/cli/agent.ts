@@ -40,6 +40,10 @@ export function agentCommand(): Command {
       "--pod-netns <path>",
       "network namespace of a pod (default: /run/netns/{namespace}.{name}; {uid} is known too)",
     )
+    .option(
+      "--pod-port <port>",
+      "TCP port for pods' logs and commands, where the agent runs pods (default: 10250)",
+    )
     .option("--node-label <key=value...>", "labels of the Node")
     .addOption(new Option("--tunnel-gso <mode>", "tunnel GSO device").choices(["auto", "on", "off"]))
     .addOption(new Option("--uso <mode>", "UDP segmentation on TAP devices").choices(["auto", "on", "off"]))

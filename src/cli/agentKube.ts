@@ -1,16 +1,20 @@
 /** `podwire agent --kubeconfig`: wires the agent to a Kubernetes API. */
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { Agent } from "../agent/Agent.js";
+import { Agent, type AgentParts } from "../agent/Agent.js";
 import { ConfigError, type FieldPath, type Problem } from "../agent/ConfigError.js";
 import { DEFAULT_PORT, DEFAULT_STATE_DIR, DEFAULT_VNI, type LoadedConfig } from "../agent/config.js";
 import { KubeSource } from "../agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
 import { readMachine } from "../agent/machine.js";
+import type { PodPort } from "../agent/podPort/startPodPort.js";
 import { Allocator } from "../ipam/Allocator.js";
 import { KubeClient } from "../kube/KubeClient.js";
+import { servingCertificate } from "../kube/servingCertificate.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import { parseIpv4 } from "../model/ipv4.js";
+import { POD_PORT } from "../model/podPort.js";
+import type { PodAccess } from "../runtime/PodAccess.js";
 import { agentParts, onSignals } from "./agentProcess.js";
 
 /** A start waits so long for the API before it goes by the last config. */
@@ -26,6 +30,7 @@ export interface KubeAgentOptions {
   underlayMtu?: string;
   stateDir?: string;
   podNetns?: string;
+  podPort?: string;
   nodeLabel?: string[];
   tunnelGso?: "auto" | "on" | "off";
   uso?: "auto" | "on" | "off";
@@ -36,8 +41,14 @@ export interface KubeAgentOptions {
 
 type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">;
 
-export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
+/**
+ * Runs the agent. With `access` to pods it serves their logs and commands on the pod port; without, that
+ * stays closed.
+ */
+export async function serveFromKube(options: KubeAgentOptions, access?: PodAccess): Promise<void> {
   const base = baseOf(options);
+  const podPort =
+    access === undefined ? undefined : (number("--pod-port", options.podPort, 1, 65535) ?? POD_PORT);
   const labels = labelsOf(options.nodeLabel ?? []);
   const api = await KubeClient.fromFile(options.kubeconfig).catch((error: Error) => {
     throw wrong("--kubeconfig", error.message, "`podwire join` makes one for this node.");
@@ -52,13 +63,15 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     claimer: new Allocator(api, base.node),
     base,
     podNetns: options.podNetns ?? "/run/netns/{namespace}.{name}",
-    description: { labels, machine: readMachine(), version },
+    description: { labels, machine: readMachine(), version, podPort },
     save: saveConfig,
     log,
   });
   let agent: Agent | null = null;
+  let served: PodPort | null = null;
   const stopping = onSignals({
     stop: async () => {
+      await served?.close();
       await source.stop();
       await agent?.stop();
       api.close();
@@ -76,12 +89,28 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     agent = await Agent.start(loaded(options, { ...config, pods: present }), { ...parts, lenientPods: true });
     const running = agent;
     await source.feed({ ...config, pods: present }, (next) => running.update(next));
+    served = await openPodPort(base, podPort, access, api, log);
   } catch (error) {
     await source.stop();
     api.close();
     throw error;
   }
   await stopping.ifAsked();
+}
+
+/** Null where there is nothing to serve. */
+async function openPodPort(
+  { node, underlay }: Base,
+  port: number | undefined,
+  access: PodAccess | undefined,
+  api: KubeClient,
+  log: AgentParts["log"],
+): Promise<PodPort | null> {
+  if (port === undefined || access === undefined) return null;
+  // Loaded here: an agent without pods of its own carries nothing of it.
+  const { startPodPort } = await import("../agent/podPort/startPodPort.js");
+  const { address } = underlay;
+  return startPodPort({ address, port, access, log, tls: () => servingCertificate(api, node, [address]) });
 }
 
 /** From the API; from the last time where that does not answer soon. */

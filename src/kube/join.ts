@@ -5,6 +5,8 @@
  *
  *   GET  /join/v1/ca    → {certificate}
  *   POST /join/v1/node    Authorization: Bearer ID.SECRET   {node, request} → {certificate, caCertificate}
+ *
+ * What follows with that certificate, for the node's pod port, is in servingCertificate.ts.
  */
 import { createHash, timingSafeEqual, webcrypto, X509Certificate } from "node:crypto";
 import { type RequestOptions, request as send } from "node:https";
@@ -73,7 +75,8 @@ async function fetchCa(server: string, caHash: string): Promise<string> {
   return certificate;
 }
 
-async function certificateRequest(node: string): Promise<{ request: string; key: string }> {
+/** A new key, and a request (PKCS#10) for a certificate of `node` over it; both PEM. */
+export async function certificateRequest(node: string): Promise<{ request: string; key: string }> {
   // First: x509's own parts look for it when they are loaded.
   await import("reflect-metadata");
   const x509 = await import("@peculiar/x509");

@@ -46,11 +46,14 @@ const TABLE: Record<string, Rule> = {
     "packet/layout",
     "binding",
     "kube",
+    // What the pod port asks of whoever runs the pods.
+    "runtime/PodAccess",
   ]),
   kube: free([]),
   ipam: free(["model", "kube"]),
   apiserver: free(["kube", "model"]),
   controllers: free(["apiserver/resource", "kube", "model"]),
+  runtime: free([]),
   explain: free(["dataplane", "tables", "model"]),
   lab: free(["agent", "kube", "model", "worker/control"]),
   cli: free([
@@ -64,6 +67,7 @@ const TABLE: Record<string, Rule> = {
     "kube",
     "lab",
     "model",
+    "runtime",
     "tables",
     "worker",
   ]),

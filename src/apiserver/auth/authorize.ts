@@ -26,8 +26,12 @@ export interface Attributes {
 }
 
 const NODE_READS = ["get", "list", "watch"];
-/** What nodes never need to see. */
-const HIDDEN_FROM_NODES = ["/secrets", "/serviceaccounts"];
+/** What nodes never need to see; getting a connection to a pod is a read by its verb only. */
+const HIDDEN_FROM_NODES = [
+  "/secrets",
+  "/serviceaccounts",
+  ...["log", "exec", "attach", "portforward", "proxy"].map((each) => `/pods/${each}`),
+];
 const NODE_WRITES: Record<string, string[]> = {
   "/nodes": ["create", "update", "patch"],
   "/nodes/status": ["update", "patch"],

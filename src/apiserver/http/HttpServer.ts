@@ -4,14 +4,23 @@
  * the form that was asked for. Every failure is a Status.
  */
 import { createHash } from "node:crypto";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import { type IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { parse as parseYaml } from "yaml";
 import { KubeError } from "../../kube/KubeError.js";
-import { ANONYMOUS, AUTHENTICATED, authorize, authorizePath, BOOTSTRAPPERS } from "../auth/authorize.js";
+import type { Node } from "../../kube/types.js";
+import {
+  ANONYMOUS,
+  AUTHENTICATED,
+  authorize,
+  authorizePath,
+  BOOTSTRAPPERS,
+  nodeNameOf,
+} from "../auth/authorize.js";
 import type { JoinTokens } from "../auth/JoinTokens.js";
+import { servingNames } from "../auth/servingNames.js";
 import {
   badRequest,
   methodNotAllowed,
@@ -27,6 +36,8 @@ import type { User } from "../verbs/Hooks.js";
 import { PATCH_TYPES } from "../verbs/patch.js";
 import type { DeleteOptions, FieldValidation, Subresource, Verbs, WriteOptions } from "../verbs/Verbs.js";
 import { aggregated, apiGroup, apiGroups, apiResources, apiVersions } from "./discovery.js";
+import type { NodeClient } from "./NodeClient.js";
+import { PodConnections, type Upgrade } from "./PodConnections.js";
 import { formOf, parseAccept, represent, representList } from "./representation.js";
 import { type Target, targetOf } from "./target.js";
 import { serveWatch } from "./watchStream.js";
@@ -37,6 +48,9 @@ export interface HttpServerOptions {
   ca: ClusterCa;
   tokens: JoinTokens;
   credential: Credential;
+  /** Names and addresses in the server's own certificate. */
+  names: readonly string[];
+  nodes: NodeClient;
   /** "192.168.2.30:6443", for discovery. */
   advertised: string;
 }
@@ -46,9 +60,6 @@ const MAX_BODY = 3 * 1024 * 1024;
 const REQUEST_TIMEOUT = 60_000;
 const DISCOVERY_AS = "APIGroupDiscoveryList";
 const SUBRESOURCES = ["", "status", "scale", "finalize", "binding"];
-
-/** What a kubelet would serve. */
-const CONNECTIONS = ["log", "exec", "attach", "portforward", "proxy", "ephemeralcontainers", "resize"];
 
 const VERSION = {
   major: "1",
@@ -70,15 +81,18 @@ interface Call {
   query: URLSearchParams;
   user: User;
   warnings: string[];
+  upgrade: Upgrade | undefined;
 }
 
 export class HttpServer {
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
+  private readonly pods: PodConnections;
   private readonly documents = new Map<string, { text: string; hash: string }>();
 
   constructor(private readonly options: HttpServerOptions) {
     const { credential, ca } = options;
+    this.pods = new PodConnections(options.verbs, options.nodes);
     this.server = createServer(
       {
         key: credential.key,
@@ -93,6 +107,15 @@ export class HttpServer {
       },
       (request, response) => void this.serve(request, response),
     );
+    this.server.on("upgrade", (request, socket, head) => {
+      // The connection is nobody's now; until it is upgraded it gets an ordinary answer, its last.
+      socket.on("error", () => socket.destroy());
+      const response = new ServerResponse(request);
+      response.shouldKeepAlive = false;
+      response.assignSocket(socket as Socket);
+      response.on("finish", () => socket.end());
+      void this.serve(request, response, { socket: socket as Socket, head });
+    });
     this.server.on("secureConnection", (socket: TLSSocket) => {
       this.sockets.add(socket);
       socket.setNoDelay(true);
@@ -119,13 +142,13 @@ export class HttpServer {
     });
   }
 
-  private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  private async serve(request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): Promise<void> {
     response.on("error", () => response.destroy());
     try {
       const url = new URL(request.url ?? "/", "https://server");
       const path = url.pathname.length > 1 ? url.pathname.replace(/\/+$/, "") : url.pathname;
       const user = this.authenticate(request);
-      await this.route({ request, response, path, query: url.searchParams, user, warnings: [] });
+      await this.route({ request, response, path, query: url.searchParams, user, warnings: [], upgrade });
     } catch (error) {
       const status = statusOf(error);
       if (response.headersSent) return void response.destroy();
@@ -159,6 +182,7 @@ export class HttpServer {
   private async route(call: Call): Promise<void> {
     const { path, request, user, query } = call;
     if (path === "/join/v1/node") return this.join(call);
+    if (path === "/join/v1/serving") return this.serving(call);
     const target = targetOf(path, this.options.verbs.definitions);
     if (target === undefined) {
       authorizePath(user, request.method!.toLowerCase(), path);
@@ -173,18 +197,8 @@ export class HttpServer {
       namespace: target.namespace,
       name: target.name,
     });
-    if (CONNECTIONS.includes(target.subresource) && target.definition.plural === "pods") {
-      this.options.verbs.get(target.definition, target.namespace, target.name!);
-      throw new KubeError(
-        501,
-        "NotImplemented",
-        `pods "${target.name}": ${target.subresource} is not supported by this server`,
-        {
-          name: target.name!,
-          kind: "pods",
-        },
-      );
-    }
+    if (PodConnections.serves(target)) return this.pods.serve(target, call);
+    if (call.upgrade !== undefined) throw badRequest("this path takes no upgrade");
     if (!SUBRESOURCES.includes(target.subresource)) throw noSuchPath();
     await this.verb(call, target, verb);
   }
@@ -399,9 +413,31 @@ export class HttpServer {
     if (typeof node !== "string" || !/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(node))
       throw badRequest("node: must be the node's name, a lowercase RFC 1123 subdomain");
     if (typeof csr !== "string") throw badRequest("request: must be a certificate request (PKCS#10, PEM)");
+    await this.sign(response, node, csr);
+  }
+
+  /** POST {"addresses": [IP, …], "request": PEM} by a node: the certificate of its pod port. */
+  private async serving({ request, response, user }: Call): Promise<void> {
+    const node = nodeNameOf(user);
+    if (node === undefined)
+      throw new KubeError(403, "Forbidden", `forbidden: User "${user.name}" is no node`, {});
+    if (request.method !== "POST") throw methodNotAllowed();
+    const body = (await readBody(request)) as { addresses?: unknown; request?: unknown } | null;
+    const { verbs, names: reserved } = this.options;
+    const { items } = verbs.list(verbs.definition("", "nodes")!, { namespace: undefined });
+    const source = (request.socket.remoteAddress ?? "").replace(/^::ffff:/, "");
+    const nodes = items as Node[];
+    const names = servingNames({ node, addresses: body?.addresses, source, reserved, nodes });
+    if (typeof body?.request !== "string")
+      throw badRequest("request: must be a certificate request (PKCS#10, PEM)");
+    await this.sign(response, node, body.request, names);
+  }
+
+  /** Answers with a node's certificate: for a client, or (with `names`) for a server. */
+  private async sign(response: ServerResponse, node: string, csr: string, names?: string[]): Promise<void> {
     const { ca } = this.options;
     const subject = { commonName: `system:node:${node}`, organizations: ["system:nodes"] };
-    const certificate = await ca.signRequest(csr, subject).catch((error: Error) => {
+    const certificate = await ca.signRequest(csr, subject, names).catch((error: Error) => {
       throw badRequest(`request: ${error.message}`);
     });
     sendJson(response, 201, { certificate, caCertificate: ca.certificate });

@@ -24,7 +24,12 @@ function subresourcesOf({ subresources, kind, group, plural }: ResourceDefinitio
       version: "v1",
       verbs: SUBRESOURCE_VERBS,
     });
-  if (group === "" && plural === "pods") found.push({ name: "binding", kind: "Binding", verbs: ["create"] });
+  if (group === "" && plural === "pods")
+    found.push(
+      { name: "binding", kind: "Binding", verbs: ["create"] },
+      { name: "exec", kind: "PodExecOptions", verbs: ["create", "get"] },
+      { name: "log", kind: "Pod", verbs: ["get"] },
+    );
   if (group === "" && plural === "namespaces") found.push({ name: "finalize", kind, verbs: ["update"] });
   return found;
 }

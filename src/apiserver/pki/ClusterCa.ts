@@ -84,19 +84,22 @@ export class ClusterCa {
     return spkiHash(this.certificate);
   }
 
-  /** Signs for a client (and, with `names`, for a server). */
+  /** Signs for a client or (with `names`) for a server. */
   async issue(subject: Subject, names: string[] = []): Promise<Credential> {
     const keys = await generateKeys();
     const certificate = await this.sign(keys.publicKey, subject, names, names.length > 0);
     return { certificate, key: await pemOfKey(keys.privateKey) };
   }
 
-  /** A certificate for a client who keeps his key: `request` is a PKCS#10 in PEM. Throws where it is wrong. */
-  async signRequest(request: string, subject: Subject): Promise<string> {
+  /**
+   * A certificate for somebody who keeps his key, a client's or (with `names`) a server's: `request` is a
+   * PKCS#10 in PEM, of which only the key is used. Throws where it is wrong.
+   */
+  async signRequest(request: string, subject: Subject, names: string[] = []): Promise<string> {
     const parsed = new x509.Pkcs10CertificateRequest(request);
     if (!(await parsed.verify())) throw new Error("the certificate request is not signed by its own key");
     const key = await parsed.publicKey.export();
-    return this.sign(key as unknown as webcrypto.CryptoKey, subject, [], false);
+    return this.sign(key as unknown as webcrypto.CryptoKey, subject, names, names.length > 0);
   }
 
   /** A credential kept in NAME.crt and NAME.key: the one there if it still serves, else a new one. */
