@@ -2,18 +2,29 @@
 
 pty.py COLUMNS ROWS COMMAND…   Lines "COLUMNS ROWS" on descriptor 3 change the size. Exits as the command does.
 """
-import fcntl, os, pty, select, signal, struct, sys, termios
+import sys
+
+# Not this file in place of the module of its name.
+sys.path.pop(0)
+
+import fcntl, os, pty, select, signal, struct, termios
 
 
 def resize(fd, columns, rows):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", int(rows), int(columns), 0, 0))
 
 
-pid, master = pty.fork()
+master, slave = pty.openpty()
+resize(master, sys.argv[1], sys.argv[2])
+pid = os.fork()
 if pid == 0:
-    # The size is there before the command looks.
-    resize(0, sys.argv[1], sys.argv[2])
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in range(3):
+        os.dup2(slave, fd)
+    os.close(master)
     os.execvp(sys.argv[3], sys.argv[3:])
+os.close(slave)
 
 signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGHUP))
 sources = [0, 3, master]

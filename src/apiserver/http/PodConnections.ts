@@ -126,14 +126,14 @@ function join(client: Upgrade, node: { socket: Duplex; head: Buffer }, answer: I
   client.socket.write(`${lines.join("\r\n")}\r\n\r\n`);
   if (node.head.length > 0) client.socket.write(node.head);
   if (client.head.length > 0) node.socket.write(client.head);
-  const link = (from: Duplex, to: Socket | Duplex) => {
-    from.on("error", () => from.destroy());
-    from.pipe(to);
-    // What is on its way still arrives; a break breaks the other side too.
-    from.on("close", () => (from.readableEnded ? to.end() : to.destroy()));
-  };
-  link(client.socket, node.socket);
-  link(node.socket, client.socket);
+  for (const socket of [client.socket, node.socket]) socket.on("error", () => socket.destroy());
+  client.socket.pipe(node.socket).pipe(client.socket);
+  // A client that is gone waits for nothing: a node that reads nothing just now must notice it all the same.
+  client.socket.on("close", () => node.socket.destroy());
+  // What is on its way to the client still arrives, unless it is cut off anyway.
+  node.socket.on("close", () => {
+    if (!node.socket.readableEnded) client.socket.destroy();
+  });
 }
 
 /** A node's refusal, in plain text, as a Status. */
