@@ -81,7 +81,7 @@ function source(node: string, address: string) {
     claimer: new Allocator(kube, node),
     base: baseOf(node, address),
     podNetns: "/run/netns/{namespace}.{name}",
-    description: { labels: { zone: "a" }, machine, version: "0.1.0" },
+    description: { labels: { zone: "a" }, machine, version: "0.1.0", podPort: 10250 },
     log: { debug: () => {}, info: say, warn: say, error: say },
   });
   sources.push(made);
@@ -132,6 +132,7 @@ describe("registration", () => {
           { type: "NetworkUnavailable", status: "False" },
           { type: "Ready", status: "True" },
         ],
+        daemonEndpoints: { kubeletEndpoint: { Port: 10250 } },
         nodeInfo: { osImage: "Ubuntu 22.04.3 LTS", kernelVersion: "5.15.0" },
       },
     });
