@@ -31,6 +31,10 @@ const APPS = "io.k8s.api.apps.v1";
 const DISCOVERY = "io.k8s.api.discovery.v1";
 const COORDINATION = "io.k8s.api.coordination.v1";
 const AUTOSCALING = "io.k8s.api.autoscaling.v1";
+const POLICY = "io.k8s.api.policy.v1";
+const EVENTS = "io.k8s.api.events.v1";
+const AUTHORIZATION = "io.k8s.api.authorization.v1";
+const AUTHENTICATION = "io.k8s.api.authentication.v1";
 const META = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
@@ -49,13 +53,20 @@ const ROOTS = {
     "ServiceAccount",
     "Service",
   ],
-  [APPS]: ["DaemonSet", "Deployment", "ReplicaSet"],
+  [APPS]: ["ControllerRevision", "DaemonSet", "Deployment", "ReplicaSet"],
+  [EVENTS]: ["Event"],
   [DISCOVERY]: ["EndpointSlice"],
   [COORDINATION]: ["Lease"],
 };
 const OTHER_ROOTS = [
   [AUTOSCALING, "Scale"],
   [CORE, "Binding"],
+  [POLICY, "Eviction"],
+  [AUTHORIZATION, "LocalSubjectAccessReview"],
+  [AUTHORIZATION, "SelfSubjectAccessReview"],
+  [AUTHORIZATION, "SelfSubjectRulesReview"],
+  [AUTHORIZATION, "SubjectAccessReview"],
+  [AUTHENTICATION, "SelfSubjectReview"],
   [META, "Status"],
   [META, "DeleteOptions"],
   [META, "WatchEvent"],
@@ -63,7 +74,10 @@ const OTHER_ROOTS = [
 ];
 
 /** Versions of today that had another name in the swagger file. */
-const FORMERLY = { [DISCOVERY]: "io.k8s.api.discovery.v1beta1" };
+const FORMERLY = {
+  [DISCOVERY]: "io.k8s.api.discovery.v1beta1",
+  [POLICY]: "io.k8s.api.policy.v1beta1",
+};
 
 /** Extensions of fields that came after 1.20, as their Go tags and markers have them. */
 const ADDED = {
@@ -322,8 +336,8 @@ for (const [home, kind] of OTHER_ROOTS) {
 
 function mark(schemaName) {
   const [, group, apiVersion, kind] = /([a-z]+)\.(v\w+)\.(\w+)$/.exec(schemaName);
-  const groups = { core: "", meta: "", discovery: "discovery.k8s.io", coordination: "coordination.k8s.io" };
-  const name = groups[group] ?? group;
+  const groups = { core: "", meta: "", apps: "apps", autoscaling: "autoscaling", policy: "policy" };
+  const name = groups[group] ?? `${group}.k8s.io`;
   schemas[schemaName]["x-kubernetes-group-version-kind"] = [{ group: name, kind, version: apiVersion }];
 }
 

@@ -4,7 +4,7 @@
  */
 import { hostname } from "node:os";
 import { join } from "node:path";
-import type { KubeApi } from "../kube/KubeApi.js";
+import type { KubeApi, KubeObject } from "../kube/KubeApi.js";
 import { formatIpv4, networkOf, parseCidr } from "../model/ipv4.js";
 import { APISERVER_CLIENT } from "../model/podPort.js";
 import { JoinTokens } from "./auth/JoinTokens.js";
@@ -17,7 +17,7 @@ import { kubeconfig } from "./pki/kubeconfig.js";
 import type { ResourceDefinition, SchemaCatalog } from "./resource.js";
 import { Store } from "./storage/Store.js";
 import type { Admission, Allocator } from "./verbs/Hooks.js";
-import { Verbs } from "./verbs/Verbs.js";
+import { storeName, Verbs } from "./verbs/Verbs.js";
 
 export interface ApiServerOptions {
   dataDir: string;
@@ -101,6 +101,11 @@ export class ApiServer {
       await store.close();
       throw error;
     }
+  }
+
+  /** A kind's objects as the next write would find them, durable or not. The store's own: not to be changed. */
+  latest(group: string, plural: string): KubeObject[] {
+    return this.store.latest(storeName({ group, plural })).map(({ object }) => object);
   }
 
   async stop(): Promise<void> {

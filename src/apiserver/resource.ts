@@ -35,6 +35,13 @@ export interface RequestContext {
   lookup(plural: string, group: string, namespace: string | undefined, name: string): KubeObject | undefined;
 }
 
+/** What the answer to a question (ResourceDefinition.review) rests on. */
+export interface ReviewContext {
+  user: { name: string; groups: string[] };
+  /** Every kind that is served. */
+  definitions: readonly ResourceDefinition[];
+}
+
 export interface ResourceDefinition {
   group: string;
   version: string;
@@ -49,6 +56,10 @@ export interface ResourceDefinition {
     status?: boolean;
     scale?: { specReplicas: string; statusReplicas: string; selector: string };
   };
+  /** Kubernetes' verbs that the kind has; all where absent. */
+  verbs?: readonly string[];
+  /** A kind that is a question: what a create answers. Nothing is stored. Throws a KubeError. */
+  review?(object: KubeObject, context: ReviewContext): KubeObject;
   /** Fills in defaults, in place, after decoding (SetDefaults_* of Kubernetes). */
   applyDefaults(object: KubeObject): void;
   /** Clears what clients may not set, keeps status from the old object, counts generation. `old`: undefined on create. In place. */

@@ -1,5 +1,6 @@
 /** `podwire apiserver`: runs the embedded Kubernetes API until a signal ends it. */
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { Service } from "../kube/types.js";
 
 /** How often leaked pod addresses are looked for. */
 const COLLECT_MS = 30_000;
@@ -85,6 +86,7 @@ async function run(options: Options): Promise<void> {
         apiClusterIP: service.apiAddress,
         // Endpoints may not be loopback addresses: then the kubernetes Service has none.
         apiServers: address.startsWith("127.") ? [] : [{ address, port: server.port }],
+        repair: { allocator: service.owners, services: () => server.latest("", "services") as Service[] },
         onError: (controller, key, error) =>
           log.warn({ controller, key, error: String(error) }, "controller failed; it tries again"),
       })

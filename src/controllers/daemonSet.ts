@@ -5,13 +5,13 @@
  * 2. sort them by the node they are for 5. status
  * 3. create and delete per node
  *
- * There are no ControllerRevisions: the label controller-revision-hash is the template's hash.
+ * Before all that the template's ControllerRevision (revisions.ts), whose hash the pods carry.
  */
 import { DAEMONSETS, PODS } from "../kube/resources.js";
-import type { DaemonSet, Node, Pod, PodTemplateSpec, Toleration } from "../kube/types.js";
+import type { ControllerRevision, DaemonSet, Node, Pod, PodTemplateSpec, Toleration } from "../kube/types.js";
 import { type Action, type Outcome, outcome, sooner } from "./actions.js";
 import { claim } from "./claim.js";
-import { keyOf, millisecondsOf, sameJson, scaled, templateHash } from "./meta.js";
+import { keyOf, millisecondsOf, sameJson, scaled } from "./meta.js";
 import { matchesNode, pinnedNode, untolerated } from "./nodeFit.js";
 import {
   createPod,
@@ -22,16 +22,18 @@ import {
   nextAvailable,
   podFromTemplate,
 } from "./pods.js";
+import { historyOf, REVISION_LABEL } from "./revisions.js";
 
 export interface DaemonSetState {
   daemonSet: DaemonSet;
   /** Pods of the namespace: at least its own, and those without a controller. */
   pods: Iterable<Pod>;
+  /** ControllerRevisions of the namespace: at least its own, and those without a controller. */
+  revisions: Iterable<ControllerRevision>;
   nodes: readonly Node[];
   now: number;
 }
 
-const REVISION_LABEL = "controller-revision-hash";
 const GENERATION_LABEL = "pod-template-generation";
 const GENERATION_ANNOTATION = "deprecated.daemonset.template.generation";
 /** A failed pod is replaced no sooner than this after its creation, so that a crash loop does not spin. */
@@ -52,7 +54,7 @@ const AUTOMATIC_HOST_NETWORK: Toleration = {
   effect: "NoSchedule",
 };
 
-export function reconcileDaemonSet({ daemonSet, pods, nodes, now }: DaemonSetState): Outcome {
+export function reconcileDaemonSet({ daemonSet, pods, revisions, nodes, now }: DaemonSetState): Outcome {
   const spec = daemonSet.spec!;
   if (isTerminating(daemonSet)) return outcome([]);
   if (sameJson(spec.selector, {})) {
@@ -62,11 +64,15 @@ export function reconcileDaemonSet({ daemonSet, pods, nodes, now }: DaemonSetSta
     ]);
   }
   const claimed = claim(daemonSet, DAEMONSETS, spec.selector, PODS, pods);
-  const plan = new Plan(daemonSet, claimed.owned, nodes, now);
-  plan.manage();
-  plan.update();
-  const actions = [...claimed.actions, ...plan.actions];
+  const history = historyOf(daemonSet, revisions, claimed.owned);
+  const plan = new Plan(daemonSet, claimed.owned, nodes, history.hash, now);
+  if (!history.collided) {
+    plan.manage();
+    plan.update();
+  }
+  const actions = [...claimed.actions, ...history.actions, ...plan.actions];
   const status = plan.status();
+  if (history.collided) status.collisionCount = (status.collisionCount ?? 0) + 1;
   if (!sameJson(daemonSet.status, status))
     actions.push({
       verb: "update",
@@ -94,19 +100,15 @@ function fits({ spec }: PodTemplateSpec, node: Node): { run: boolean; stay: bool
   return { run: false, stay: !untolerated(tolerations, taints, "NoExecute") };
 }
 
-/** The pod for one node. */
-export function daemonPod(daemonSet: DaemonSet, nodeName: string): Pod {
+/** The pod for one node; `revision`: the hash of the template's ControllerRevision. */
+export function daemonPod(daemonSet: DaemonSet, nodeName: string, revision: string): Pod {
   const template = templateWithTolerations(daemonSet.spec!.template);
-  const labels: Record<string, string> = { [REVISION_LABEL]: revisionOf(daemonSet) };
+  const labels: Record<string, string> = { [REVISION_LABEL]: revision };
   const generation = daemonSet.metadata.annotations?.[GENERATION_ANNOTATION];
   if (generation !== undefined) labels[GENERATION_LABEL] = generation;
   const pod = podFromTemplate(daemonSet, DAEMONSETS, template, labels);
   pinToNode(pod, nodeName);
   return pod;
-}
-
-export function revisionOf(daemonSet: DaemonSet): string {
-  return templateHash(daemonSet.spec!.template, daemonSet.status?.collisionCount ?? 0);
 }
 
 /** The node a daemon's pod runs on or is meant for. */
@@ -118,7 +120,6 @@ class Plan {
   readonly actions: Action[] = [];
   againAfterMs: number | undefined;
   readonly #byNode = new Map<string, Pod[]>();
-  readonly #revision: string;
   readonly #minReady: number;
   readonly #surge: number;
   readonly #maxUnavailable: number;
@@ -129,10 +130,10 @@ class Plan {
     private readonly daemonSet: DaemonSet,
     owned: Pod[],
     nodes: readonly Node[],
+    private readonly revision: string,
     private readonly now: number,
   ) {
     const spec = daemonSet.spec!;
-    this.#revision = revisionOf(daemonSet);
     this.#minReady = spec.minReadySeconds ?? 0;
     const template = templateWithTolerations(spec.template);
     this.#wanted = new Map(nodes.map((node) => [node.metadata.name!, fits(template, node)]));
@@ -276,7 +277,7 @@ class Plan {
   }
 
   #isNew(pod: Pod): boolean {
-    if (pod.metadata.labels?.[REVISION_LABEL] === this.#revision) return true;
+    if (pod.metadata.labels?.[REVISION_LABEL] === this.revision) return true;
     const generation = this.daemonSet.metadata.annotations?.[GENERATION_ANNOTATION];
     return generation !== undefined && pod.metadata.labels?.[GENERATION_LABEL] === generation;
   }
@@ -286,7 +287,7 @@ class Plan {
   }
 
   #create(name: string): void {
-    this.actions.push(createPod(this.daemonSet, daemonPod(this.daemonSet, name)));
+    this.actions.push(createPod(this.daemonSet, daemonPod(this.daemonSet, name, this.revision)));
   }
 
   #delete(pod: Pod): void {

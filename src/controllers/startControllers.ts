@@ -10,6 +10,7 @@ import { isConflict, isNotFound } from "../kube/KubeError.js";
 import * as resources from "../kube/resources.js";
 import { RESOURCES } from "../kube/resources.js";
 import type {
+  ControllerRevision,
   DaemonSet,
   Deployment,
   EndpointSlice,
@@ -35,7 +36,7 @@ import { needsPlacement, placementActions, placePod } from "./placement.js";
 import { isFinished, isTerminating } from "./pods.js";
 import { Runner } from "./Runner.js";
 import { reconcileReplicaSet } from "./replicaSet.js";
-import type { AllocationFault, ServiceAllocator } from "./ServiceAllocator.js";
+import type { ServiceAllocator } from "./ServiceAllocator.js";
 import { type Indices, View } from "./View.js";
 
 export interface ControllerOptions {
@@ -58,6 +59,8 @@ export interface ControllerManager {
 }
 
 const REPAIR_MS = 180_000;
+const ADDRESS_REPAIR = "ipallocator-repair-controller";
+const PORT_REPAIR = "portallocator-repair-controller";
 const UNSCHEDULABLE_RETRY_MS = 60_000;
 /** A pod of a node that has just gone is left alone for this long: the node may be registering anew. */
 const ORPHAN_QUARANTINE_MS = 40_000;
@@ -96,6 +99,7 @@ class Manager implements ControllerManager {
   readonly #services: View<Service>;
   readonly #slices: View<EndpointSlice>;
   readonly #endpoints: View<Endpoints>;
+  readonly #revisions: View<ControllerRevision>;
   readonly #daemonSets: View<DaemonSet>;
   readonly #replicaSets: View<ReplicaSet>;
   readonly #deployments: View<Deployment>;
@@ -115,6 +119,9 @@ class Manager implements ControllerManager {
       service: ({ metadata }) => [`${metadata.namespace}/${metadata.labels?.[SERVICE_NAME] ?? ""}`],
     });
     this.#endpoints = this.#watch(resources.ENDPOINTS);
+    this.#revisions = this.#watch(resources.CONTROLLERREVISIONS, {
+      namespace: ({ metadata }) => [metadata.namespace!],
+    });
     this.#daemonSets = this.#watch(resources.DAEMONSETS, {
       namespace: ({ metadata }) => [metadata.namespace!],
     });
@@ -190,16 +197,10 @@ class Manager implements ControllerManager {
     component: string,
     reconcile: (key: string) => Outcome | Promise<Outcome>,
   ): WorkQueue {
-    let recorder = this.#recorders.get(component);
-    if (!recorder) {
-      const onError = (error: unknown) => this.options.onError?.("events", component, error);
-      recorder = new EventRecorder(this.kube, { component, clock: this.clock, onError });
-      this.#recorders.set(component, recorder);
-    }
     const runner = new Runner({
       kube: this.kube,
       clock: this.clock,
-      events: recorder,
+      events: this.#recorder(component),
       view: ({ plural }) => this.#views.get(plural),
       random: this.#random,
     });
@@ -218,6 +219,15 @@ class Manager implements ControllerManager {
     });
     this.#queues.push(queue);
     return queue;
+  }
+
+  #recorder(component: string): EventRecorder {
+    const known = this.#recorders.get(component);
+    if (known) return known;
+    const onError = (error: unknown) => this.options.onError?.("events", component, error);
+    const recorder = new EventRecorder(this.kube, { component, clock: this.clock, onError });
+    this.#recorders.set(component, recorder);
+    return recorder;
   }
 
   #now(): number {
@@ -241,12 +251,14 @@ class Manager implements ControllerManager {
       return reconcileDaemonSet({
         daemonSet,
         pods: this.#claimable(daemonSet),
+        revisions: this.#revisions.by("namespace", daemonSet.metadata.namespace!),
         nodes: this.#nodes.list(),
         now: this.#now(),
       });
     });
     this.#daemonSets.onChange((now, before) => queue.add(keyOf((now ?? before)!)));
     this.#wakeOwner(queue, this.#pods, this.#daemonSets, "DaemonSet");
+    this.#wakeOwner(queue, this.#revisions, this.#daemonSets, "DaemonSet");
     this.#nodes.onChange((now, before) => {
       if (now && before && !nodeMatters(now, before)) return;
       for (const daemonSet of this.#daemonSets.list()) queue.add(keyOf(daemonSet));
@@ -423,9 +435,16 @@ class Manager implements ControllerManager {
     const { allocator, services, everyMs = REPAIR_MS } = repair;
     let known = new Set<string>();
     const round = (): void => {
-      const faults: AllocationFault[] = allocator.rebuild(services());
-      const texts = new Set(faults.map(({ service, message }) => `${service}: ${message}`));
-      for (const text of texts) if (!known.has(text)) this.options.onError?.("repair", text, new Error(text));
+      const all = [...services()];
+      const texts = new Set<string>();
+      for (const { service: key, reason, message } of allocator.rebuild(all)) {
+        const about = all.find((each) => keyOf(each) === key)!;
+        const component = reason.startsWith("Port") ? PORT_REPAIR : ADDRESS_REPAIR;
+        this.#recorder(component).record(resources.SERVICES, about, "Warning", reason, message);
+        const text = `${key}: ${message}`;
+        texts.add(text);
+        if (!known.has(text)) this.options.onError?.("repair", key, new Error(text));
+      }
       known = texts;
       this.#cancelRepair = this.clock.after(everyMs, round);
     };

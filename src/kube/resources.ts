@@ -18,6 +18,7 @@ export const EVENTS = ref("v1", "events", "Event", true);
 export const CONFIGMAPS = ref("v1", "configmaps", "ConfigMap", true);
 export const SECRETS = ref("v1", "secrets", "Secret", true);
 export const ENDPOINTSLICES = ref("discovery.k8s.io/v1", "endpointslices", "EndpointSlice", true);
+export const CONTROLLERREVISIONS = ref("apps/v1", "controllerrevisions", "ControllerRevision", true);
 export const DAEMONSETS = ref("apps/v1", "daemonsets", "DaemonSet", true);
 export const DEPLOYMENTS = ref("apps/v1", "deployments", "Deployment", true);
 export const REPLICASETS = ref("apps/v1", "replicasets", "ReplicaSet", true);
@@ -38,6 +39,7 @@ export const RESOURCES: readonly ResourceRef[] = [
   CONFIGMAPS,
   SECRETS,
   ENDPOINTSLICES,
+  CONTROLLERREVISIONS,
   DAEMONSETS,
   DEPLOYMENTS,
   REPLICASETS,

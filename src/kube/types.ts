@@ -37,6 +37,7 @@ export type ConfigMap = Typed<core.ConfigMap>;
 export type Secret = Typed<core.Secret>;
 export type EndpointSlice = Typed<discovery.EndpointSlice>;
 export type Endpoint = discovery.Endpoint;
+export type ControllerRevision = Typed<apps.ControllerRevision>;
 export type DaemonSet = Typed<apps.DaemonSet>;
 export type Deployment = Typed<apps.Deployment>;
 export type ReplicaSet = Typed<apps.ReplicaSet>;

@@ -43,6 +43,13 @@ const NODE_WRITES: Record<string, string[]> = {
   "podwire.dev/ipamblocks": ["create", "update", "patch", "delete"],
 };
 
+/** Whoever is known may ask what he may (Kubernetes' system:basic-user). */
+const ABOUT_ONESELF = [
+  "authentication.k8s.io/selfsubjectreviews",
+  "authorization.k8s.io/selfsubjectaccessreviews",
+  "authorization.k8s.io/selfsubjectrulesreviews",
+];
+
 /** Paths that need no certificate. */
 const PUBLIC_PATHS = ["/healthz", "/livez", "/readyz", "/version", "/join/v1/ca"];
 /** … and those that any certificate opens. */
@@ -53,16 +60,21 @@ export function nodeNameOf({ name, groups }: User): string | undefined {
   return groups.includes(NODES) && name.startsWith(NODE_PREFIX) ? name.slice(NODE_PREFIX.length) : undefined;
 }
 
+/** Whether the user may, as far as the object itself does not matter. */
+export function allows(user: User, { verb, group, resource, name }: Attributes): boolean {
+  if (user.groups.includes(ADMINS)) return true;
+  const key = `${group}/${resource}`;
+  if (user.groups.includes(AUTHENTICATED) && verb === "create" && ABOUT_ONESELF.includes(key)) return true;
+  const node = nodeNameOf(user);
+  if (node === undefined) return false;
+  if (NODE_READS.includes(verb) && !HIDDEN_FROM_NODES.includes(key)) return true;
+  return NODE_WRITES[key]?.includes(verb) === true && ownByName(node, key, verb, name);
+}
+
 /** Throws Forbidden in Kubernetes' words. */
 export function authorize(user: User, attributes: Attributes): void {
-  if (user.groups.includes(ADMINS)) return;
+  if (allows(user, attributes)) return;
   const { verb, group, resource, namespace, name } = attributes;
-  const key = `${group}/${resource}`;
-  const node = nodeNameOf(user);
-  if (node !== undefined) {
-    if (NODE_READS.includes(verb) && !HIDDEN_FROM_NODES.includes(key)) return;
-    if (NODE_WRITES[key]?.includes(verb) && ownByName(node, key, verb, name)) return;
-  }
   const where = namespace === undefined ? "at the cluster scope" : `in the namespace "${namespace}"`;
   throw forbidden(
     { group, plural: resource.split("/")[0]! },
@@ -77,10 +89,72 @@ function ownByName(node: string, key: string, verb: string, name: string | undef
   return verb === "create" || name === node;
 }
 
+/** Whether the user may, for paths that are about no object. */
+export function allowsPath(user: User, verb: string, path: string): boolean {
+  if (user.groups.includes(ADMINS)) return true;
+  if (verb !== "get" && verb !== "head") return false;
+  const open = PUBLIC_PATHS.some((each) => path === each || path.startsWith(`${each}/`));
+  return open || (user.groups.includes(AUTHENTICATED) && DISCOVERY.test(path));
+}
+
 /** For paths that are about no object. Throws Forbidden. */
 export function authorizePath(user: User, verb: string, path: string): void {
-  if (user.groups.includes(ADMINS)) return;
-  const open = PUBLIC_PATHS.some((each) => path === each || path.startsWith(`${each}/`));
-  if (open || (user.groups.includes(AUTHENTICATED) && DISCOVERY.test(path))) return;
+  if (allowsPath(user, verb, path)) return;
   throw new KubeError(403, "Forbidden", `forbidden: User "${user.name}" cannot ${verb} path "${path}"`, {});
+}
+
+/** Rights as SelfSubjectRulesReview lists them. */
+export interface ResourceRule {
+  verbs: string[];
+  apiGroups: string[];
+  resources: string[];
+  resourceNames?: string[];
+}
+
+export interface PathRule {
+  verbs: string[];
+  nonResourceURLs: string[];
+}
+
+/**
+ * The rights that `allows` and `allowsPath` grant, as lists. `kinds`: those that are served, since a list
+ * cannot say "all but". A node's own Node and Lease stand with their name; what a create may be called is
+ * looked at when the object is known.
+ */
+export function rulesOf(
+  user: User,
+  kinds: readonly { group: string; plural: string; verbs?: readonly string[] }[],
+): { resourceRules: ResourceRule[]; nonResourceRules: PathRule[] } {
+  const resourceRules: ResourceRule[] = [];
+  const nonResourceRules: PathRule[] = [];
+  const rule = (key: string, verbs: string[], names: string[] = []): void => {
+    const slash = key.indexOf("/");
+    resourceRules.push({
+      verbs,
+      apiGroups: [key.slice(0, slash)],
+      resources: [key.slice(slash + 1)],
+      ...(names.length === 0 ? {} : { resourceNames: names }),
+    });
+  };
+  if (user.groups.includes(ADMINS)) {
+    rule("*/*", ["*"]);
+    nonResourceRules.push({ verbs: ["*"], nonResourceURLs: ["*"] });
+  }
+  const known = user.groups.includes(AUTHENTICATED);
+  if (known) for (const key of ABOUT_ONESELF) rule(key, ["create"]);
+  const paths = known ? [...PUBLIC_PATHS, "/api", "/api/*", "/apis", "/apis/*", "/openapi/*"] : PUBLIC_PATHS;
+  nonResourceRules.push(...paths.map((path) => ({ verbs: ["get"], nonResourceURLs: [path] })));
+  const node = nodeNameOf(user);
+  if (node === undefined) return { resourceRules, nonResourceRules };
+  for (const { group, plural, verbs } of kinds) {
+    const key = `${group}/${plural}`;
+    if (verbs === undefined && !HIDDEN_FROM_NODES.includes(key)) rule(key, NODE_READS);
+  }
+  for (const [key, verbs] of Object.entries(NODE_WRITES)) {
+    const named = verbs.filter((verb) => !ownByName(node, key, verb, undefined));
+    const free = verbs.filter((verb) => !named.includes(verb));
+    if (free.length > 0) rule(key, free);
+    if (named.length > 0) rule(key, named, [node]);
+  }
+  return { resourceRules, nonResourceRules };
 }

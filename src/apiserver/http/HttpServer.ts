@@ -59,7 +59,7 @@ const MAX_BODY = 3 * 1024 * 1024;
 /** One request has no answer for this long only if it is a watch. */
 const REQUEST_TIMEOUT = 60_000;
 const DISCOVERY_AS = "APIGroupDiscoveryList";
-const SUBRESOURCES = ["", "status", "scale", "finalize", "binding"];
+const SUBRESOURCES = ["", "status", "scale", "finalize", "binding", "eviction"];
 
 const VERSION = {
   major: "1",
@@ -72,6 +72,8 @@ const VERSION = {
   compiler: "",
   platform: `linux/${process.arch === "x64" ? "amd64" : process.arch}`,
 };
+
+const SUCCESS = { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", code: 201 };
 
 /** A request on its way through. */
 interface Call {
@@ -207,9 +209,11 @@ export class HttpServer {
     const { verbs } = this.options;
     const { request, query, user, response } = call;
     const { definition, namespace, name } = target;
+    if (target.subresource === "eviction") return this.evict(call, target, verb);
     const subresource = target.subresource as Subresource;
     if (subresource === "status" && definition.subresources.status !== true) throw noSuchPath();
     if (subresource === "scale" && definition.subresources.scale === undefined) throw noSuchPath();
+    if (definition.verbs !== undefined && !definition.verbs.includes(verb)) throw methodNotAllowed();
     if (subresource === "binding" && definition.plural !== "pods") throw noSuchPath();
     if (subresource === "finalize" && definition.plural !== "namespaces") throw noSuchPath();
     const form = formOf(request.headers.accept, query.get("includeObject"));
@@ -270,13 +274,7 @@ export class HttpServer {
         const options = writeOptions(query, call);
         if (subresource === "binding") {
           await verbs.bind(definition, namespace!, name!, body as object, user, options);
-          return sendJson(response, 201, {
-            kind: "Status",
-            apiVersion: "v1",
-            metadata: {},
-            status: "Success",
-            code: 201,
-          });
+          return sendJson(response, 201, SUCCESS);
         }
         return answer(await verbs.create(definition, namespace, body, user, options), 201);
       }
@@ -329,6 +327,18 @@ export class HttpServer {
       default:
         throw methodNotAllowed();
     }
+  }
+
+  /** POST of a policy/v1 Eviction to a pod. */
+  private async evict(call: Call, { definition, namespace, name }: Target, verb: string): Promise<void> {
+    if (definition.plural !== "pods") throw noSuchPath();
+    if (verb !== "create") throw methodNotAllowed();
+    const eviction = evictionOf(await readBody(call.request));
+    const { dryRun = [], ...deleteOptions } = eviction.deleteOptions ?? {};
+    await this.options.verbs.evict(definition, namespace!, name!, { ...eviction, deleteOptions }, call.user, {
+      dryRun: writeOptions(call.query, call).dryRun === true || isDryRun(dryRun),
+    });
+    sendJson(call.response, 201, SUCCESS);
   }
 
   private async documentsAndHealth({ request, response, path, query }: Call): Promise<void> {
@@ -497,6 +507,20 @@ async function deleteOptions({ request, query }: Call): Promise<DeleteOptions> {
       `DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "${options.propagationPolicy}": supported values: "Foreground", "Background", "Orphan", "nil"`,
     );
   return options;
+}
+
+/** Body of a create of pods/eviction. Throws BadRequest. */
+function evictionOf(body: unknown): {
+  metadata?: { name?: string };
+  deleteOptions?: DeleteOptions & { dryRun?: string[] };
+} {
+  const { apiVersion, kind } = (body ?? {}) as { apiVersion?: unknown; kind?: unknown };
+  const known = apiVersion === "policy/v1" || apiVersion === "policy/v1beta1";
+  if (kind !== "Eviction" || !known)
+    throw badRequest(
+      `the object provided is unrecognized (must be of type Eviction): couldn't get version/kind; got ${apiVersion ?? ""}, Kind=${kind ?? ""}`,
+    );
+  return body as ReturnType<typeof evictionOf>;
 }
 
 function contentType(request: IncomingMessage): string {

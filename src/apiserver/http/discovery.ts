@@ -27,6 +27,7 @@ function subresourcesOf({ subresources, kind, group, plural }: ResourceDefinitio
   if (group === "" && plural === "pods")
     found.push(
       { name: "binding", kind: "Binding", verbs: ["create"] },
+      { name: "eviction", kind: "Eviction", group: "policy", version: "v1", verbs: ["create"] },
       { name: "exec", kind: "PodExecOptions", verbs: ["create", "get"] },
       { name: "log", kind: "Pod", verbs: ["get"] },
     );
@@ -79,7 +80,7 @@ export function apiResources(
       singularName: definition.singular,
       namespaced: definition.namespaced,
       kind: definition.kind,
-      verbs: VERBS,
+      verbs: definition.verbs ?? VERBS,
       ...lists(definition),
     },
     ...subresourcesOf(definition).map(({ name, ...more }) => ({
@@ -133,7 +134,7 @@ function aggregatedResource(definition: ResourceDefinition): object {
     responseKind: { group, version, kind },
     scope: namespaced ? "Namespaced" : "Cluster",
     singularResource: singular,
-    verbs: VERBS,
+    verbs: definition.verbs ?? VERBS,
     ...lists(definition),
     ...(subresources.length === 0 ? {} : { subresources }),
   };

@@ -17,10 +17,14 @@ export const KUBERNETES_VERSION = "v1.32.0";
 const GROUP_PREFIXES: Record<string, string> = {
   "": "io.k8s.api.core",
   apps: "io.k8s.api.apps",
+  "authentication.k8s.io": "io.k8s.api.authentication",
+  "authorization.k8s.io": "io.k8s.api.authorization",
   autoscaling: "io.k8s.api.autoscaling",
   "coordination.k8s.io": "io.k8s.api.coordination",
   "discovery.k8s.io": "io.k8s.api.discovery",
+  "events.k8s.io": "io.k8s.api.events",
   "metallb.io": "io.metallb",
+  policy: "io.k8s.api.policy",
   "podwire.dev": "dev.podwire",
 };
 const CUSTOM_GROUPS = new Set(["metallb.io", "podwire.dev"]);
@@ -44,7 +48,8 @@ class Catalog implements SchemaCatalog {
     const roots = resources.flatMap((resource) => [schemaNameOf(resource), `${schemaNameOf(resource)}List`]);
     if (resources.some((resource) => resource.subresources.scale))
       roots.push("io.k8s.api.autoscaling.v1.Scale");
-    if (groupVersionPath === "api/v1") roots.push("io.k8s.api.core.v1.Binding");
+    if (groupVersionPath === "api/v1")
+      roots.push("io.k8s.api.core.v1.Binding", "io.k8s.api.policy.v1.Eviction");
     return {
       openapi: "3.0.0",
       info: { title: "Kubernetes", version: KUBERNETES_VERSION },

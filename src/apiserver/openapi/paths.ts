@@ -155,6 +155,10 @@ export function pathsOf(
     const namespace = resource.namespaced ? [segment("namespace", "object name and auth scope")] : [];
     const collection = `${base}/${resource.namespaced ? "namespaces/{namespace}/" : ""}${resource.plural}`;
     const item = `${collection}/{name}`;
+    if (resource.verbs !== undefined) {
+      if (resource.verbs.includes("create")) paths[collection] = pathItem(namespace, ["post"], target);
+      continue;
+    }
     if (resource.namespaced) {
       paths[`${base}/${resource.plural}`] = pathItem([], ["list"], { ...target, allNamespaces: true });
     }

@@ -25,7 +25,13 @@ const META_V1 = "k8s.io.apimachinery.pkg.apis.meta.v1";
 const PACKAGES: Record<string, string> = {
   v1: "k8s.io.api.core.v1",
   "apps/v1": "k8s.io.api.apps.v1",
+  "authentication.k8s.io/v1": "k8s.io.api.authentication.v1",
+  "authorization.k8s.io/v1": "k8s.io.api.authorization.v1",
   "coordination.k8s.io/v1": "k8s.io.api.coordination.v1",
+  "events.k8s.io/v1": "k8s.io.api.events.v1",
+  // Eviction is the same in both, field for field.
+  "policy/v1": "k8s.io.api.policy.v1beta1",
+  "policy/v1beta1": "k8s.io.api.policy.v1beta1",
 };
 /** Seconds of Go's zero time, which stands for none. */
 const ZERO_TIME = -62_135_596_800n;
@@ -79,8 +85,12 @@ function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
     const field: WireField = { number: tag >>> 3, value: 0n, bytes: new Uint8Array() };
     const wireType = tag & 7;
     if (wireType === 0) field.value = BigInt.asIntN(64, varint());
-    else if (wireType === 1 || wireType === 5) at += wireType === 1 ? 8 : 4;
-    else if (wireType === 2) {
+    else if (wireType === 1 || wireType === 5) {
+      const length = wireType === 1 ? 8 : 4;
+      if (at + length > bytes.length) throw new ProtobufError("truncated field");
+      field.bytes = bytes.subarray(at, at + length);
+      at += length;
+    } else if (wireType === 2) {
       const length = Number(varint());
       if (at + length > bytes.length) throw new ProtobufError("truncated field");
       field.bytes = bytes.subarray(at, at + length);
@@ -94,7 +104,14 @@ function decodeMessage(name: string, bytes: Uint8Array): Json {
   const object: Json = {};
   for (const field of fieldsOf(bytes)) {
     const known = messages![name]?.[field.number];
-    if (known === undefined) continue;
+    if (known === undefined) {
+      // An absent value may be sent as zero. Anything else would be lost.
+      if (field.value === 0n && field.bytes.length === 0) continue;
+      const message = name.slice(name.lastIndexOf(".") + 1);
+      throw new ProtobufError(
+        `field ${field.number} of ${message} is not known in protobuf to this server: send the object as JSON`,
+      );
+    }
     const [key, type, flags] = known;
     if (flags.includes("m")) {
       const [entryKey, entryValue] = decodeEntry(type, field.bytes);

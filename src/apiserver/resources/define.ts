@@ -3,7 +3,13 @@
  * keeping status and spec apart, counting generations.
  */
 import type { KubeObject } from "../../kube/KubeApi.js";
-import type { FieldError, RequestContext, ResourceDefinition, TableColumn } from "../resource.js";
+import type {
+  FieldError,
+  RequestContext,
+  ResourceDefinition,
+  ReviewContext,
+  TableColumn,
+} from "../resource.js";
 import { age } from "./format.js";
 import { type Loose, loose, sameJson } from "./loose.js";
 import { validateMetadata } from "./metadata.js";
@@ -19,6 +25,9 @@ export interface KindOptions {
   shortNames?: string[];
   categories?: string[];
   namespaced: boolean;
+  verbs?: readonly string[];
+  /** The kind is a question; its answer. */
+  review?(object: Loose, context: ReviewContext): KubeObject;
   /** Has a /status, whose writes leave all but status and metadata alone, and the other way round. */
   status?: boolean;
   /** A create may bring its status. */
@@ -123,6 +132,8 @@ export function defineResource(options: KindOptions): ResourceDefinition {
       ...(options.status ? { status: true } : {}),
       ...(options.scale ? { scale: options.scale } : {}),
     },
+    ...(options.verbs ? { verbs: options.verbs } : {}),
+    ...(options.review ? { review: options.review } : {}),
     applyDefaults(object: KubeObject): void {
       options.defaults?.(loose(object));
     },

@@ -1,6 +1,7 @@
 /** Every kind that the API server knows, in the order of discovery. */
 import type { ResourceDefinition } from "../resource.js";
 import { configMaps, secrets, serviceAccounts } from "./configuration.js";
+import { controllerRevisions } from "./controllerRevision.js";
 import { daemonSets } from "./daemonSet.js";
 import { deployments, replicaSets } from "./deployment.js";
 import { endpointSlices, endpoints } from "./endpoints.js";
@@ -11,6 +12,13 @@ import { ipAddressPools, l2Advertisements } from "./metallb.js";
 import { namespaces } from "./namespace.js";
 import { nodes } from "./node.js";
 import { pods } from "./pod.js";
+import {
+  localSubjectAccessReviews,
+  selfSubjectAccessReviews,
+  selfSubjectReviews,
+  selfSubjectRulesReviews,
+  subjectAccessReviews,
+} from "./reviews.js";
 import { services } from "./service.js";
 
 export const RESOURCES: readonly ResourceDefinition[] = [
@@ -23,9 +31,15 @@ export const RESOURCES: readonly ResourceDefinition[] = [
   secrets,
   serviceAccounts,
   services,
+  controllerRevisions,
   daemonSets,
   deployments,
   replicaSets,
+  selfSubjectReviews,
+  localSubjectAccessReviews,
+  selfSubjectAccessReviews,
+  selfSubjectRulesReviews,
+  subjectAccessReviews,
   leases,
   endpointSlices,
   ipAddressPools,

@@ -5,7 +5,7 @@ import type { FieldError, ResourceDefinition } from "../resource.js";
 import { AGE_COLUMN, column, defineResource, NAME_COLUMN, wide } from "./define.js";
 import { forbidden, invalid } from "./fieldErrors.js";
 import { age, since } from "./format.js";
-import { items, type Loose, sameJson } from "./loose.js";
+import { items, type Loose, sameJson, setDefault } from "./loose.js";
 import { defaultPodSpec, validatePodSpec } from "./podSpec.js";
 
 export const pods: ResourceDefinition = defineResource({
@@ -24,6 +24,13 @@ export const pods: ResourceDefinition = defineResource({
   },
   prepareCreate(pod) {
     pod.status = { phase: "Pending", qosClass: qosClass(pod.spec) };
+    pod.spec.priority ??= 0;
+    pod.spec.preemptionPolicy ??= "PreemptLowerPriority";
+    tolerateForAWhile(pod.spec);
+  },
+  prepareUpdate(pod, old) {
+    for (const field of ["priority", "preemptionPolicy"]) setDefault(pod.spec, field, old.spec?.[field]);
+    if (old.spec?.tolerations) tolerateForAWhile(pod.spec);
   },
   validate(pod, old) {
     const faults = validatePodSpec(pod.spec, "spec");
@@ -78,6 +85,23 @@ export const pods: ResourceDefinition = defineResource({
     return pod.spec.terminationGracePeriodSeconds ?? 30;
   },
 });
+
+/** A pod stays this long on a node that is not ready or cannot be reached, unless it says otherwise. */
+const TOLERATION_SECONDS = 300;
+
+/** Kubernetes' admission plugin DefaultTolerationSeconds. In place. */
+function tolerateForAWhile(spec: Loose): void {
+  for (const key of ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]) {
+    const own = items(spec.tolerations).some(
+      (each) => (each.key === key || !each.key) && (each.effect === "NoExecute" || !each.effect),
+    );
+    if (own) continue;
+    spec.tolerations = [
+      ...items(spec.tolerations),
+      { key, operator: "Exists", effect: "NoExecute", tolerationSeconds: TOLERATION_SECONDS },
+    ];
+  }
+}
 
 /** BestEffort, Burstable or Guaranteed, by requests and limits of CPU and memory. */
 function qosClass(spec: Loose): string {

@@ -200,6 +200,14 @@ export class Store {
     await this.database.close();
   }
 
+  /** All of a kind as the next transaction would see them: written, durable or not. */
+  latest(resource: string): Entry[] {
+    const overlay = this.overlay.get(resource);
+    const durable = this.collection(resource).entries;
+    if (overlay === undefined || overlay.size === 0) return [...durable.values()];
+    return [...new Map([...durable, ...overlay]).values()].filter((entry) => entry !== undefined);
+  }
+
   private transaction(changes: Pending[], undo: (() => void)[]): Transaction {
     const latest = (resource: string, key: string): Entry | undefined => {
       const overlay = this.overlay.get(resource);
@@ -220,12 +228,7 @@ export class Store {
     };
     return {
       get: latest,
-      all: (resource) => {
-        const overlay = this.overlay.get(resource);
-        const durable = this.collection(resource).entries;
-        if (overlay === undefined || overlay.size === 0) return [...durable.values()];
-        return [...new Map([...durable, ...overlay]).values()].filter((entry) => entry !== undefined);
-      },
+      all: (resource) => this.latest(resource),
       put: (resource, key, object) => {
         const previous = latest(resource, key);
         const entry = stamp(key, object);

@@ -205,6 +205,10 @@ export class Verbs {
     options: WriteOptions = {},
   ): Promise<KubeObject> {
     const decoded = this.decode(definition, body, options);
+    if (definition.review !== undefined) {
+      if (definition.namespaced) placeIn(definition, decoded, namespace);
+      return definition.review(decoded, { user, definitions: this.definitions });
+    }
     const meta = decoded.metadata;
     if (meta.resourceVersion) throw badRequest("resourceVersion should not be set on objects to be created");
     delete meta.resourceVersion;
@@ -351,6 +355,35 @@ export class Verbs {
       object.spec = { ...object.spec, nodeName: node };
       this.admit("UPDATE", definition, "binding", object, old.object, user, transaction);
       if (options.dryRun !== true) transaction.put(storeName(definition), old.key, object);
+    });
+  }
+
+  /**
+   * pods/eviction: deletes a pod by policy/v1's Eviction, whose deleteOptions count. A pod that runs is
+   * marked first, so that its controller sees why it goes. There are no PodDisruptionBudgets to ask.
+   */
+  async evict(
+    definition: ResourceDefinition,
+    namespace: string,
+    name: string,
+    eviction: { metadata?: { name?: string }; deleteOptions?: DeleteOptions },
+    user: User,
+    options: { dryRun?: boolean } = {},
+  ): Promise<void> {
+    const named = eviction.metadata?.name;
+    if (named !== undefined && named !== "" && named !== name)
+      throw badRequest("name in URL does not match name in Eviction object");
+    const deletion = { ...eviction.deleteOptions, ...options };
+    await this.store.transact((transaction) => {
+      const entry = transaction.get(storeName(definition), keyOf(definition, namespace, name));
+      if (entry === undefined) throw notFound(definition, name);
+      this.checkPreconditions(definition, entry.object, deletion.preconditions);
+      const { uid } = entry.object.metadata;
+      const marked =
+        options.dryRun === true ? undefined : withDisruption(entry.object, timestamp(this.clock()));
+      const going = marked === undefined ? entry : transaction.put(storeName(definition), entry.key, marked);
+      // What was asked of the version is answered above; the mark has made a new one.
+      this.remove(definition, going, user, { ...deletion, preconditions: { uid: uid! } }, transaction);
     });
   }
 
@@ -542,19 +575,7 @@ export class Verbs {
   ): { gone: boolean; object: KubeObject } {
     const old = entry.object as WithSpec;
     const meta = old.metadata;
-    const { uid, resourceVersion } = options.preconditions ?? {};
-    if (uid !== undefined && uid !== meta.uid)
-      throw conflict(
-        definition,
-        meta.name!,
-        `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${meta.uid}`,
-      );
-    if (resourceVersion !== undefined && resourceVersion !== meta.resourceVersion)
-      throw conflict(
-        definition,
-        meta.name!,
-        `Precondition failed: ResourceVersion in precondition: ${resourceVersion}, ResourceVersion in object meta: ${meta.resourceVersion}`,
-      );
+    this.checkPreconditions(definition, old, options.preconditions);
     this.admit("DELETE", definition, "", undefined, old, user, transaction);
     if (definition.plural === "namespaces" && ["default", "kube-system", "kube-public"].includes(meta.name!))
       throw forbidden(definition, meta.name!, "this namespace may not be deleted");
@@ -601,6 +622,22 @@ export class Verbs {
       gone: false,
       object: transaction.put(storeName(definition), entry.key, object).object,
     };
+  }
+
+  private checkPreconditions(
+    definition: ResourceDefinition,
+    { metadata }: KubeObject,
+    { uid, resourceVersion }: DeleteOptions["preconditions"] = {},
+  ): void {
+    const failed = (what: string, asked: string, is: string | undefined) =>
+      conflict(
+        definition,
+        metadata.name!,
+        `Precondition failed: ${what} in precondition: ${asked}, ${what} in object meta: ${is}`,
+      );
+    if (uid !== undefined && uid !== metadata.uid) throw failed("UID", uid, metadata.uid);
+    if (resourceVersion !== undefined && resourceVersion !== metadata.resourceVersion)
+      throw failed("ResourceVersion", resourceVersion, metadata.resourceVersion);
   }
 
   private erase(definition: ResourceDefinition, entry: Entry, transaction: Transaction): KubeObject {
@@ -705,6 +742,26 @@ function isFinished(object: KubeObject): boolean {
     return false;
   const held = object.kind === "Namespace" ? (spec?.finalizers?.length ?? 0) : 0;
   return (metadata.finalizers?.length ?? 0) === 0 && held === 0;
+}
+
+/** A pod with the condition DisruptionTarget; undefined for one that is going or runs nowhere, which needs none. */
+function withDisruption(pod: KubeObject, now: string): KubeObject | undefined {
+  const { phase, conditions = [] } = ((pod as WithSpec).status ?? {}) as {
+    phase?: string;
+    conditions?: { type: string; lastTransitionTime?: string; status: string }[];
+  };
+  const ended = phase === "Succeeded" || phase === "Failed" || phase === "Pending";
+  if (ended || pod.metadata.deletionTimestamp !== undefined) return undefined;
+  const condition = {
+    type: "DisruptionTarget",
+    status: "True",
+    reason: "EvictionByEvictionAPI",
+    message: "Eviction API: evicting",
+    lastTransitionTime: now,
+  };
+  const others = conditions.filter(({ type }) => type !== condition.type);
+  const status = { ...(pod as WithSpec).status, conditions: [...others, condition] };
+  return { ...structuredClone(pod), status } as KubeObject;
 }
 
 /** Without undefined fields, as it comes back from the disk. */

@@ -1,6 +1,8 @@
 /** Objects for the controllers' tests, with what a server would have filled in. */
 import type { Action } from "../../../src/controllers/actions.js";
+import { historyOf } from "../../../src/controllers/revisions.js";
 import type {
+  ControllerRevision,
   DaemonSet,
   Deployment,
   Node,
@@ -105,6 +107,14 @@ export function daemonSet(spec: Partial<DaemonSet["spec"]> = {}): DaemonSet {
       ...spec,
     },
   } as DaemonSet;
+}
+
+/** The present template's ControllerRevision, as the server keeps it. */
+export function revisionOf(set: DaemonSet, change: Partial<ControllerRevision> = {}): ControllerRevision {
+  const [create] = historyOf(set, [], []).actions;
+  if (create?.verb !== "create") throw new Error("the history is not empty");
+  const object = create.object as ControllerRevision;
+  return { ...object, ...change, metadata: { ...object.metadata, uid: `uid-${object.metadata.name}` } };
 }
 
 export function replicaSet(name: string, spec: Partial<ReplicaSet["spec"]> = {}): ReplicaSet {

@@ -28,13 +28,13 @@ describe("where a pod goes", () => {
     ],
     [
       "where its DaemonSet says",
-      daemonPod(daemonSet(), "b"),
+      daemonPod(daemonSet(), "b", "h"),
       [load(node("a")), load(node("b"), [pod("x")])],
       "b",
     ],
     [
       "onto a cordoned node, as a daemon",
-      daemonPod(daemonSet(), "a"),
+      daemonPod(daemonSet(), "a", "h"),
       [
         load(
           node("a", {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Action } from "../../../src/controllers/actions.js";
 import { daemonOnNode, daemonPod, reconcileDaemonSet } from "../../../src/controllers/daemonSet.js";
 import { HASH_LABEL, REVISION, reconcileDeployment } from "../../../src/controllers/deployment.js";
+import { historyOf } from "../../../src/controllers/revisions.js";
 import { reconcileReplicaSet } from "../../../src/controllers/replicaSet.js";
 import type { DaemonSet, Deployment, Pod, ReplicaSet, Taint } from "../../../src/kube/types.js";
 import {
@@ -15,6 +16,7 @@ import {
   node,
   pod,
   replicaSet,
+  revisionOf,
   template,
 } from "./objects.js";
 
@@ -29,14 +31,15 @@ const orphan = (of: Pod): Pod => ({ ...of, metadata: { ...of.metadata, ownerRefe
 describe("DaemonSet", () => {
   const ds = daemonSet();
   const run = (pods: Pod[], set = ds, nodes = NODES) =>
-    reconcileDaemonSet({ daemonSet: set, pods, nodes, now: NOW });
+    reconcileDaemonSet({ daemonSet: set, pods, revisions: [revisionOf(set)], nodes, now: NOW });
+  const hash = (set: DaemonSet) => historyOf(set, [], []).hash;
   /** A current, available pod on each node. */
   const current = (set = ds, nodes = NODES, facts: object = { ready: true }): Pod[] =>
     nodes.map(({ metadata: { name } }) =>
       pod(`p-${name}`, {
         node: name!,
         owner: set,
-        labels: { ...daemonPod(set, name!).metadata.labels! },
+        labels: { ...daemonPod(set, name!, hash(set)).metadata.labels! },
         ...facts,
       }),
     );
@@ -131,7 +134,10 @@ describe("DaemonSet", () => {
     ],
     [
       "one for a node that is gone",
-      () => [...current(), { ...daemonPod(ds, "gone"), metadata: { ...pod("x", { owner: ds }).metadata } }],
+      () => [
+        ...current(),
+        { ...daemonPod(ds, "gone", hash(ds)), metadata: { ...pod("x", { owner: ds }).metadata } },
+      ],
       ["delete pods x"],
     ],
   ])("%s", (_, pods, expected) => expect(effects(run(pods()).actions)).toEqual(expected));
@@ -181,7 +187,7 @@ describe("DaemonSet", () => {
         owner: surge,
         created: 0,
         ready: true,
-        labels: daemonPod(surge, "k8s-master").metadata.labels!,
+        labels: daemonPod(surge, "k8s-master", hash(surge)).metadata.labels!,
       });
       expect(effects(run([...old(), fresh], surge).actions)).toContain("delete pods p-k8s-master");
     });

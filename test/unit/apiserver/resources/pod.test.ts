@@ -39,10 +39,18 @@ describe("defaults", () => {
       ],
       dnsPolicy: "ClusterFirst",
       enableServiceLinks: true,
+      preemptionPolicy: "PreemptLowerPriority",
+      priority: 0,
       restartPolicy: "Always",
       schedulerName: "default-scheduler",
       securityContext: {},
       terminationGracePeriodSeconds: 30,
+      tolerations: ["not-ready", "unreachable"].map((what) => ({
+        key: `node.kubernetes.io/${what}`,
+        operator: "Exists",
+        effect: "NoExecute",
+        tolerationSeconds: 300,
+      })),
     });
     expect(pod.status).toEqual({ phase: "Pending", qosClass: "BestEffort" });
   });
