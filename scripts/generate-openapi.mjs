@@ -311,8 +311,9 @@ function wrapped(schema) {
   return schema.$ref ? { allOf: [schema] } : schema;
 }
 
-/** The text with its line breaks where only they are missing. */
+/** The text with its line breaks where only they are missing; the models have none for fields of some types. */
 function description(text, former) {
+  if (text === "") return former ?? "";
   const flat = (value) => value.replace(/\s+/g, " ").trim();
   return former !== undefined && flat(former) === flat(text) ? former : text;
 }

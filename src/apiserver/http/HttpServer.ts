@@ -149,7 +149,7 @@ export class HttpServer {
     try {
       const url = new URL(request.url ?? "/", "https://server");
       const path = url.pathname.length > 1 ? url.pathname.replace(/\/+$/, "") : url.pathname;
-      const user = this.authenticate(request);
+      const user = impersonated(this.authenticate(request), request);
       await this.route({ request, response, path, query: url.searchParams, user, warnings: [], upgrade });
     } catch (error) {
       const status = statusOf(error);
@@ -452,6 +452,25 @@ export class HttpServer {
     });
     sendJson(response, 201, { certificate, caCertificate: ca.certificate });
   }
+}
+
+/**
+ * The user whom the request is made for (`kubectl --as NAME --as-group GROUP`): an administrator may speak for
+ * anybody. Throws Forbidden for others, BadRequest for a group without a user.
+ */
+function impersonated(user: User, { headersDistinct: headers }: IncomingMessage): User {
+  const name = headers["impersonate-user"]?.[0];
+  const groups = headers["impersonate-group"] ?? [];
+  const odd = Object.keys(headers).some((each) => /^impersonate-(uid|extra-)/.test(each));
+  if (name === undefined) {
+    if (groups.length === 0 && !odd) return user;
+    throw badRequest("requested impersonation without impersonating a user");
+  }
+  const asked = [["users", name], ...groups.map((group) => ["groups", group])] as [string, string][];
+  for (const [resource, value] of asked)
+    authorize(user, { verb: "impersonate", group: "", resource, namespace: undefined, name: value });
+  if (name === ANONYMOUS.name) return { ...ANONYMOUS, groups: [...groups, ...ANONYMOUS.groups] };
+  return { name, groups: groups.includes(AUTHENTICATED) ? groups : [...groups, AUTHENTICATED] };
 }
 
 function verbOf(method: string, { name, subresource }: Target, watch: boolean): string {

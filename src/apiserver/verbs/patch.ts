@@ -51,11 +51,7 @@ function jsonPatch(original: object, patch: unknown): JsonMap {
     );
   try {
     return jsonpatch.applyPatch(structuredClone(original), patch, true).newDocument as JsonMap;
-  } catch (error) {
-    // First line only: the rest is the whole object again.
-    const message = (error as Error).message.split("\n")[0]!;
-    throw new KubeError(422, "Invalid", "the server rejected our request due to an error in our request", {
-      causes: [{ reason: "UnexpectedServerResponse", message }],
-    });
+  } catch {
+    throw new KubeError(422, "Invalid", "the server rejected our request due to an error in our request", {});
   }
 }
