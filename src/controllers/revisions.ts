@@ -3,10 +3,10 @@
  * of which is the present one. `kubectl rollout history | undo` reads them. Pure.
  */
 import { CONTROLLERREVISIONS, DAEMONSETS } from "../kube/resources.js";
-import type { ControllerRevision, DaemonSet, Pod } from "../kube/types.js";
+import type { ControllerRevision, DaemonSet, Pod, PodTemplateSpec } from "../kube/types.js";
 import type { Action } from "./actions.js";
 import { claim } from "./claim.js";
-import { controllerReference, sameJson, templateHash } from "./meta.js";
+import { canonicalJson, controllerReference, sameJson, templateHash } from "./meta.js";
 
 /** Label of pods and revisions that ties them together. */
 export const REVISION_LABEL = "controller-revision-hash";
@@ -34,7 +34,7 @@ export function historyOf(
   const all = [...revisions];
   const spec = daemonSet.spec!;
   const { owned, actions } = claim(daemonSet, DAEMONSETS, spec.selector, CONTROLLERREVISIONS, all);
-  const data = { spec: { template: { ...spec.template, $patch: "replace" } } };
+  const data = snapshot(spec.template);
   const present = owned
     .filter((each) => sameJson(each.data, data))
     .sort(byRevision)
@@ -71,6 +71,18 @@ export function historyOf(
     });
   actions.push(...surplus(old, pods, spec.revisionHistoryLimit ?? DEFAULT_LIMIT));
   return { hash, actions, collided: false };
+}
+
+/**
+ * The patch that goes back to this template. kubectl compares its text with what Go's encoder makes of the
+ * DaemonSet's template (`rollout undo` to the present revision is skipped): keys in order, and a
+ * creationTimestamp always.
+ */
+function snapshot(template: PodTemplateSpec): object {
+  const metadata = { ...template.metadata, creationTimestamp: null };
+  return JSON.parse(
+    canonicalJson({ spec: { template: { ...template, metadata, $patch: "replace" } } }),
+  ) as object;
 }
 
 /** Deletions of the oldest beyond the limit, without those that a pod still runs by. */

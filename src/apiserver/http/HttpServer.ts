@@ -8,7 +8,6 @@ import { type IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { parse as parseYaml } from "yaml";
 import { KubeError } from "../../kube/KubeError.js";
 import type { Node } from "../../kube/types.js";
 import {
@@ -36,6 +35,7 @@ import type { User } from "../verbs/Hooks.js";
 import { PATCH_TYPES } from "../verbs/patch.js";
 import type { DeleteOptions, FieldValidation, Subresource, Verbs, WriteOptions } from "../verbs/Verbs.js";
 import { aggregated, apiGroup, apiGroups, apiResources, apiVersions } from "./discovery.js";
+import { duplicatesInJson, parseYamlBody } from "./duplicateFields.js";
 import type { NodeClient } from "./NodeClient.js";
 import { PodConnections, type Upgrade } from "./PodConnections.js";
 import { formOf, parseAccept, represent, representList } from "./representation.js";
@@ -72,6 +72,23 @@ const VERSION = {
   compiler: "",
   platform: `linux/${process.arch === "x64" ? "amd64" : process.arch}`,
 };
+
+/**
+ * OpenAPI v2 describes nothing here: the documents are those of v3. kubectl asks for it nevertheless where v3
+ * does not know a kind, and must get a document to say "no matches for kind" instead of "failed to download".
+ */
+const OPENAPI_V2 = { swagger: "2.0", info: { title: "Kubernetes", version: VERSION.gitVersion }, paths: {} };
+const OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const OPENAPI_V2_BYTES = Buffer.concat([
+  lengthDelimited(1, Buffer.from(OPENAPI_V2.swagger)),
+  lengthDelimited(
+    2,
+    Buffer.concat([
+      lengthDelimited(1, Buffer.from(OPENAPI_V2.info.title)),
+      lengthDelimited(2, Buffer.from(OPENAPI_V2.info.version)),
+    ]),
+  ),
+]);
 
 const SUCCESS = { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", code: 201 };
 
@@ -270,29 +287,33 @@ export class HttpServer {
           timeoutSeconds: Number(query.get("timeoutSeconds") ?? 0),
         });
       case "create": {
-        const body = await readBody(request);
-        const options = writeOptions(query, call);
+        const { body, duplicates } = await readObject(request);
+        const options = { ...writeOptions(query, call), duplicates };
         if (subresource === "binding") {
           await verbs.bind(definition, namespace!, name!, body as object, user, options);
           return sendJson(response, 201, SUCCESS);
         }
         return answer(await verbs.create(definition, namespace, body, user, options), 201);
       }
-      case "update":
+      case "update": {
+        const { body, duplicates } = await readObject(request);
         return answer(
-          await verbs.update(definition, namespace, name!, await readBody(request), user, {
+          await verbs.update(definition, namespace, name!, body, user, {
             ...writeOptions(query, call),
+            duplicates,
             subresource,
           }),
         );
+      }
       case "patch": {
         const type = contentType(request);
         const kind = PATCH_TYPES[type];
         if (kind === undefined) throw unsupportedMediaType(Object.keys(PATCH_TYPES));
-        const patch = await readBody(request, type);
+        const { body: patch, duplicates } = await readObject(request, type);
         return answer(
           await verbs.patch(definition, namespace, name!, kind, patch, user, {
             ...writeOptions(query, call),
+            duplicates,
             subresource,
           }),
         );
@@ -374,6 +395,13 @@ export class HttpServer {
       const found =
         version === undefined ? apiGroup(definitions, group) : apiResources(definitions, group, version);
       if (found !== undefined) return sendJson(response, 200, found);
+    }
+    if (path === "/openapi/v2") {
+      const binary = request.headers.accept?.includes(OPENAPI_V2_PROTOBUF);
+      response.writeHead(200, {
+        "Content-Type": binary ? OPENAPI_V2_PROTOBUF.replace("@", ".") : "application/json",
+      });
+      return void response.end(binary ? OPENAPI_V2_BYTES : JSON.stringify(OPENAPI_V2));
     }
     if (path === "/openapi/v3") {
       const paths = schemas
@@ -556,12 +584,17 @@ function readProtobuf(bytes: Buffer): unknown {
   }
 }
 
-/** JSON, YAML or protobuf body; `type` where the caller has looked at it already. */
-async function readBody(
+/** readObject, for bodies whose doubles nobody asks for. */
+async function readBody(request: IncomingMessage, type?: string, optional = false): Promise<unknown> {
+  return (await readObject(request, type, optional)).body;
+}
+
+/** JSON, YAML or protobuf body and its duplicate fields; `type` where the caller has looked at it already. */
+async function readObject(
   request: IncomingMessage,
   type = contentType(request),
   optional = false,
-): Promise<unknown> {
+): Promise<{ body: unknown; duplicates: string[] }> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -570,18 +603,24 @@ async function readBody(
       throw new KubeError(413, "RequestEntityTooLarge", `Request entity too large: limit is ${MAX_BODY}`);
     chunks.push(chunk);
   }
-  if (size === 0 && optional) return undefined;
+  if (size === 0 && optional) return { body: undefined, duplicates: [] };
   const bytes = Buffer.concat(chunks);
-  if (type === PROTOBUF_MEDIA_TYPE) return readProtobuf(bytes);
+  if (type === PROTOBUF_MEDIA_TYPE) return { body: readProtobuf(bytes), duplicates: [] };
   const text = bytes.toString();
   const json = type === "" || type === "application/json" || type.endsWith("+json");
   if (!json && type !== "application/yaml")
     throw unsupportedMediaType(["application/json", "application/yaml", PROTOBUF_MEDIA_TYPE]);
   try {
-    return json ? (JSON.parse(text) as unknown) : (parseYaml(text) as unknown);
+    if (!json) return parseYamlBody(text);
+    return { body: JSON.parse(text) as unknown, duplicates: duplicatesInJson(text) };
   } catch (error) {
     throw badRequest(`couldn't get version/kind; json parse error: ${(error as Error).message}`);
   }
+}
+
+/** A length-delimited protobuf field of fewer than 128 bytes. */
+function lengthDelimited(number: number, bytes: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([(number << 3) | 2, bytes.length]), bytes]);
 }
 
 function sendJson(response: ServerResponse, code: number, body: object): void {

@@ -35,6 +35,8 @@ export type FieldValidation = "Strict" | "Warn" | "Ignore";
 export interface WriteOptions {
   dryRun?: boolean;
   fieldValidation?: FieldValidation;
+  /** Fields that the body had twice, as strict validation words them. */
+  duplicates?: string[];
   /** Gets each warning for the client. */
   warn?: (text: string) => void;
 }
@@ -469,9 +471,10 @@ export class Verbs {
     }
     // Without the parameter, built-in kinds warn, as Kubernetes does.
     const validation = options.fieldValidation ?? "Warn";
-    if (unknown.length > 0 && validation === "Strict")
-      throw refuse(`strict decoding error: ${unknown.join(", ")}`);
-    if (validation === "Warn") for (const text of unknown) options.warn?.(text);
+    const strict = [...unknown, ...(options.duplicates ?? [])];
+    if (strict.length > 0 && validation === "Strict")
+      throw refuse(`strict decoding error: ${strict.join(", ")}`);
+    if (validation === "Warn") for (const text of strict) options.warn?.(text);
     for (const text of unknown) dropUnknown(object, text);
     return object;
   }

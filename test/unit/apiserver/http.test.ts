@@ -36,12 +36,14 @@ function ask(
   options: {
     method?: string;
     body?: object;
+    /** Instead of a body, as it stands. */
+    text?: string;
     cert?: string;
     key?: string;
     headers?: Record<string, string>;
   } = {},
 ): Promise<Answer> {
-  const { method = "GET", body, headers, ...tls } = options;
+  const { method = "GET", body, text, headers, ...tls } = options;
   return new Promise((resolve, reject) => {
     const sent = request(
       {
@@ -55,21 +57,21 @@ function ask(
         agent: false,
       },
       (answer) => {
-        let text = "";
+        let said = "";
         answer.setEncoding("utf8").on("data", (chunk: string) => {
-          text += chunk;
+          said += chunk;
         });
         answer.on("end", () =>
           resolve({
             code: answer.statusCode!,
             headers: answer.headers,
-            body: text.startsWith("{") && !text.includes("}\n{") ? JSON.parse(text) : text,
+            body: said.startsWith("{") && !said.includes("}\n{") ? JSON.parse(said) : said,
           }),
         );
       },
     );
     sent.on("error", reject);
-    sent.end(body === undefined ? undefined : JSON.stringify(body));
+    sent.end(body === undefined ? text : JSON.stringify(body));
   });
 }
 
@@ -205,6 +207,41 @@ describe("objects", () => {
     const list = await ask(`${maps}?resourceVersion=${resourceVersion}&resourceVersionMatch=Exact`, admin);
     expect([list.code, list.body.reason]).toEqual([410, "Expired"]);
     expect((await ask(`${maps}?watch=1&resourceVersion=999999`, admin)).code).toBe(504);
+  });
+});
+
+describe("duplicate fields", () => {
+  const send = async (text: string, type: string, query: string) => {
+    const admin = await credentials("a", ["system:masters"]);
+    const path = `/api/v1/namespaces/default/configmaps?dryRun=All${query}`;
+    return ask(path, { ...admin, method: "POST", text, headers: { "Content-Type": type } });
+  };
+  const json = '{"metadata":{"name":"dup"},"data":{"a":"1"},"data":{"a":"2"}}';
+
+  test("are refused by strict validation, of JSON and of YAML", async () => {
+    const strict = await send(json, "application/json", "&fieldValidation=Strict");
+    expect([strict.code, strict.body.message]).toEqual([
+      400,
+      'ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: duplicate field "data"',
+    ]);
+    const yaml = await send(
+      "metadata:\n  name: a\n  name: b\n",
+      "application/yaml",
+      "&fieldValidation=Strict",
+    );
+    expect(yaml.body.message).toContain(
+      'strict decoding error: yaml: unmarshal errors:\n  line 3: key "name" already set in map',
+    );
+  });
+
+  test("are a warning otherwise, or nothing, and the last one counts", async () => {
+    const warned = await send(json, "application/json", "");
+    expect([warned.code, warned.headers.warning, warned.body.data]).toEqual([
+      201,
+      '299 - "duplicate field \\"data\\""',
+      { a: "2" },
+    ]);
+    expect((await send(json, "application/json", "&fieldValidation=Ignore")).headers.warning).toBeUndefined();
   });
 });
 

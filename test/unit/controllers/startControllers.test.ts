@@ -452,6 +452,46 @@ test("the repair takes the allocations from the store", async () => {
   expect(allocator.allocate(service("mine", { clusterIP: "10.152.183.1" }))).toHaveLength(1);
 });
 
+test("the repair frees what no Service holds, and tells of addresses that two have", async () => {
+  await manager.stop();
+  const allocator = new ServiceAllocator({ serviceRange: "10.152.183.0/24" });
+  for (const name of ["a", "b"])
+    await kube.create(
+      SERVICES,
+      bare(service(name, { clusterIP: "10.152.183.9", clusterIPs: ["10.152.183.9"] })),
+    );
+  // As a create that was never undone leaves it.
+  expect(allocator.allocate(service("leaked", { clusterIP: "10.152.183.8" }))).toEqual([]);
+  const again = service("next", { clusterIP: "10.152.183.8" });
+  expect(allocator.allocate(again)).toHaveLength(1);
+  const faults: string[] = [];
+  manager = startControllers(
+    kube,
+    {
+      ...options,
+      onError: (controller, key) => faults.push(`${controller} ${key}`),
+      repair: { allocator, services: () => kube.all<Service>(SERVICES) },
+    },
+    clock,
+  );
+  await manager.ready;
+  expect(allocator.allocate(again)).toEqual([]);
+  await clock.advance(180_000);
+  await manager.idle();
+  expect(faults).toEqual(["repair default/b"]);
+  expect(allocator.allocate(service("later", { clusterIP: "10.152.183.8" }))).toEqual([]);
+  const events = kube.all<Event>(EVENTS).filter(({ reason }) => reason === "ClusterIPAlreadyAllocated");
+  expect(events).toMatchObject([
+    {
+      type: "Warning",
+      involvedObject: { kind: "Service", name: "b" },
+      message: "Cluster IP [IPv4]:10.152.183.9 was assigned to multiple services; please recreate service",
+      source: { component: "ipallocator-repair-controller" },
+      count: 2,
+    },
+  ]);
+});
+
 test.each([1, 2, 3])(
   "whatever is refused or lost in between, the end is the same (seed %i)",
   async (seed) => {
