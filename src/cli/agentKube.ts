@@ -9,6 +9,7 @@ import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
 import { readMachine } from "../agent/machine.js";
 import type { PodPort } from "../agent/podPort/startPodPort.js";
 import { Allocator } from "../ipam/Allocator.js";
+import { CertificateRenewal } from "../kube/CertificateRenewal.js";
 import { KubeClient } from "../kube/KubeClient.js";
 import { servingCertificate } from "../kube/servingCertificate.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
@@ -58,6 +59,11 @@ export async function serveFromKube(options: KubeAgentOptions, access?: PodAcces
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
     version: string;
   };
+  const renewal = new CertificateRenewal(options.kubeconfig, {
+    onRenewed: (goodUntil) => log.info({ goodUntil }, "client certificate renewed"),
+    onError: (error, goodUntil) =>
+      log.warn({ error: String(error), goodUntil }, "client certificate not renewed"),
+  }).start();
   const source = new KubeSource({
     api,
     claimer: new Allocator(api, base.node),
@@ -72,6 +78,7 @@ export async function serveFromKube(options: KubeAgentOptions, access?: PodAcces
   const stopping = onSignals({
     stop: async () => {
       await served?.close();
+      await renewal.stop();
       await source.stop();
       await agent?.stop();
       api.close();
@@ -91,6 +98,7 @@ export async function serveFromKube(options: KubeAgentOptions, access?: PodAcces
     await source.feed({ ...config, pods: present }, (next) => running.update(next));
     served = await openPodPort(base, podPort, access, api, log);
   } catch (error) {
+    await renewal.stop();
     await source.stop();
     api.close();
     throw error;

@@ -5,6 +5,7 @@
  *
  *   GET  /join/v1/ca    → {certificate}
  *   POST /join/v1/node    Authorization: Bearer ID.SECRET   {node, request} → {certificate, caCertificate}
+ *   POST /join/v1/renew   with the node's certificate       {request} → {certificate, caCertificate}
  *
  * What follows with that certificate, for the node's pod port, is in servingCertificate.ts.
  */
@@ -44,13 +45,35 @@ export async function join({ server, token, caHash, node }: JoinOptions): Promis
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
     body: JSON.stringify({ node, request }),
   });
-  const { certificate } = answer;
+  return { caCertificate: ca, certificate: issued(answer, ca, server), key };
+}
+
+/**
+ * A new certificate, over a new key, for the node whose still good one is given. Rejects with a KubeError: 401
+ * where the old one is not good any more, 404 where the server renews none (a real Kubernetes).
+ */
+export async function renew(now: JoinResult & { server: string }, node: string): Promise<JoinResult> {
+  const { server, caCertificate: ca } = now;
+  const { request, key } = await certificateRequest(node);
+  const answer = await ask<{ certificate?: unknown }>(server, "/join/v1/renew", {
+    ca,
+    cert: now.certificate,
+    key: now.key,
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ request }),
+  });
+  return { caCertificate: ca, certificate: issued(answer, ca, server), key };
+}
+
+/** The certificate of an answer. Throws where it is none, or not of the cluster's CA. */
+function issued({ certificate }: { certificate?: unknown }, ca: string, server: string): string {
   if (
     typeof certificate !== "string" ||
     !new X509Certificate(certificate).checkIssued(new X509Certificate(ca))
   )
     throw new Error(`${server} answered with no certificate of the cluster's CA`);
-  return { caCertificate: ca, certificate, key };
+  return certificate;
 }
 
 /** "sha256:…" of a certificate's public key. */

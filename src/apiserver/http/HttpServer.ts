@@ -16,6 +16,7 @@ import {
   authorize,
   authorizePath,
   BOOTSTRAPPERS,
+  NODES,
   nodeNameOf,
 } from "../auth/authorize.js";
 import type { JoinTokens } from "../auth/JoinTokens.js";
@@ -201,6 +202,7 @@ export class HttpServer {
   private async route(call: Call): Promise<void> {
     const { path, request, user, query } = call;
     if (path === "/join/v1/node") return this.join(call);
+    if (path === "/join/v1/renew") return this.renew(call);
     if (path === "/join/v1/serving") return this.serving(call);
     const target = targetOf(path, this.options.verbs.definitions);
     if (target === undefined) {
@@ -450,7 +452,21 @@ export class HttpServer {
     const { node, request: csr } = body ?? {};
     if (typeof node !== "string" || !/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(node))
       throw badRequest("node: must be the node's name, a lowercase RFC 1123 subdomain");
-    if (typeof csr !== "string") throw badRequest("request: must be a certificate request (PKCS#10, PEM)");
+    await this.sign(response, node, csr);
+  }
+
+  /** POST {"request": PEM} with a node's certificate: another one for the same node. */
+  private async renew({ request, response, user }: Call): Promise<void> {
+    const node = nodeNameOf(user);
+    if (node === undefined)
+      throw new KubeError(
+        403,
+        "Forbidden",
+        `forbidden: User "${user.name}" is no node: nothing to renew`,
+        {},
+      );
+    if (request.method !== "POST") throw methodNotAllowed();
+    const { request: csr } = ((await readBody(request)) ?? {}) as { request?: unknown };
     await this.sign(response, node, csr);
   }
 
@@ -466,15 +482,14 @@ export class HttpServer {
     const source = (request.socket.remoteAddress ?? "").replace(/^::ffff:/, "");
     const nodes = items as Node[];
     const names = servingNames({ node, addresses: body?.addresses, source, reserved, nodes });
-    if (typeof body?.request !== "string")
-      throw badRequest("request: must be a certificate request (PKCS#10, PEM)");
-    await this.sign(response, node, body.request, names);
+    await this.sign(response, node, body?.request, names);
   }
 
-  /** Answers with a node's certificate: for a client, or (with `names`) for a server. */
-  private async sign(response: ServerResponse, node: string, csr: string, names?: string[]): Promise<void> {
+  /** Answers with a node's certificate: for a client, or (with `names`) for a server. Throws BadRequest. */
+  private async sign(response: ServerResponse, node: string, csr: unknown, names?: string[]): Promise<void> {
+    if (typeof csr !== "string") throw badRequest("request: must be a certificate request (PKCS#10, PEM)");
     const { ca } = this.options;
-    const subject = { commonName: `system:node:${node}`, organizations: ["system:nodes"] };
+    const subject = { commonName: `system:node:${node}`, organizations: [NODES] };
     const certificate = await ca.signRequest(csr, subject, names).catch((error: Error) => {
       throw badRequest(`request: ${error.message}`);
     });

@@ -1,13 +1,24 @@
 /** The server over HTTPS: who may what, joining, and kubectl itself. */
 import { execFile } from "node:child_process";
+import { X509Certificate } from "node:crypto";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { request } from "node:https";
+import { type RequestOptions, request } from "node:https";
 import { join as joinPath } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { ApiServer } from "../../../src/apiserver/ApiServer.js";
 import { ClusterCa, certificateRequest, spkiHash } from "../../../src/apiserver/pki/ClusterCa.js";
+import { kubeconfig } from "../../../src/apiserver/pki/kubeconfig.js";
+import { CertificateRenewal } from "../../../src/kube/CertificateRenewal.js";
+import { FakeClock } from "../../../src/kube/Clock.js";
 import { join } from "../../../src/kube/join.js";
+import { KubeClient } from "../../../src/kube/KubeClient.js";
+import {
+  inlineCertificate,
+  plainCredentials,
+  replaceInlineCertificate,
+} from "../../../src/kube/kubeconfig.js";
+import { NODES } from "../../../src/kube/resources.js";
 import { startApiServer, temporaryDirectory } from "../../support/apiserver.js";
 
 let directory: ReturnType<typeof temporaryDirectory>;
@@ -163,6 +174,92 @@ describe("a node's side of joining", () => {
     });
     await expect(joins(server.tokens.create(-1))).rejects.toMatchObject({ code: 401 });
     await expect(joins(server.tokens.create(60), `sha256:${"0".repeat(64)}`)).rejects.toThrow(server.caHash);
+  });
+});
+
+describe("renewing a node's certificate", () => {
+  const serial = (certificate: string) => new X509Certificate(certificate).serialNumber;
+  const DAY = 24 * 3600_000;
+
+  test("a node gets another for itself, nobody else gets one", async () => {
+    const csr = await certificateRequest({
+      commonName: "system:node:other",
+      organizations: ["system:nodes"],
+    });
+    const renew = (who: object) =>
+      ask("/join/v1/renew", { ...who, method: "POST", body: { request: csr.request } });
+    const node = await credentials("system:node:n5", ["system:nodes"]);
+    const renewed = await renew(node);
+    expect(renewed.code).toBe(201);
+    expect(new X509Certificate(renewed.body.certificate).subject).toBe("O=system:nodes\nCN=system:node:n5");
+    const again = { cert: renewed.body.certificate as string, key: csr.key };
+    expect((await ask("/api/v1/nodes", again)).code).toBe(200);
+    expect((await renew(await credentials("admin", ["system:masters"]))).code).toBe(403);
+    expect((await renew({})).code).toBe(403);
+    expect((await ask("/join/v1/renew", { ...node, method: "POST", body: {} })).code).toBe(400);
+  });
+
+  test("in its kubeconfig, in time, and the client goes on with it", async () => {
+    const file = joinPath(directory.path, "n6.kubeconfig");
+    const url = `https://127.0.0.1:${server.port}`;
+    const first = await ca.issue({ commonName: "system:node:n6", organizations: ["system:nodes"] });
+    writeFileSync(
+      file,
+      kubeconfig({ server: url, caCertificate: ca.certificate, user: "system:node:n6", ...first }),
+    );
+    const clock = new FakeClock();
+    const renewals: Date[] = [];
+    const failures: unknown[] = [];
+    const until = Date.parse(new X509Certificate(first.certificate).validTo);
+    const from = Date.parse(new X509Certificate(first.certificate).validFrom);
+    await clock.advance(from - clock.date().getTime());
+    const renewal = new CertificateRenewal(file, {
+      clock,
+      random: () => 0.5,
+      onRenewed: (goodUntil) => renewals.push(goodUntil),
+      onError: (error) => failures.push(error),
+    }).start();
+    const current = () => inlineCertificate(file)!.certificate;
+    try {
+      // 80 % of its life.
+      await clock.advance(0.8 * (until - from) - DAY);
+      expect(serial(current())).toBe(serial(first.certificate));
+      await clock.advance(2 * DAY);
+      await vi.waitFor(() => expect(renewals).toHaveLength(1), { timeout: 10_000 });
+      expect(serial(current())).not.toBe(serial(first.certificate));
+      expect(statSync(file).mode & 0o777).toBe(0o600);
+      const client = await KubeClient.fromFile(file);
+      expect((await client.list(NODES)).items).toBeInstanceOf(Array);
+      client.close();
+      expect(failures).toEqual([]);
+    } finally {
+      await renewal.stop();
+    }
+  });
+
+  test("a client that is open takes up what the file says now", async () => {
+    const file = joinPath(directory.path, "n7.kubeconfig");
+    const url = `https://127.0.0.1:${server.port}`;
+    const { certificate, key } = await ca.issue({
+      commonName: "system:node:n7",
+      organizations: ["system:nodes"],
+    });
+    writeFileSync(
+      file,
+      kubeconfig({ server: url, caCertificate: ca.certificate, user: "system:node:n7", certificate, key }),
+    );
+    const credentialsOf = plainCredentials(file)!;
+    const before: RequestOptions = {};
+    await credentialsOf.applyToHTTPSOptions(before);
+    const next = await ca.issue({ commonName: "system:node:n7", organizations: ["system:nodes"] });
+    replaceInlineCertificate(file, next.certificate, next.key);
+    const after: RequestOptions = {};
+    await credentialsOf.applyToHTTPSOptions(after);
+    expect([String(before.cert), String(after.cert), String(after.key)]).toEqual([
+      certificate,
+      next.certificate,
+      next.key,
+    ]);
   });
 });
 
