@@ -60,6 +60,12 @@ export interface ResourceDefinition {
   verbs?: readonly string[];
   /** A kind that is a question: what a create answers. Nothing is stored. Throws a KubeError. */
   review?(object: KubeObject, context: ReviewContext): KubeObject;
+  /** The objects are kept as another kind's: another version of the same. Both functions leave their argument alone. */
+  stored?: {
+    definition: ResourceDefinition;
+    toStored(object: KubeObject): KubeObject;
+    fromStored(object: KubeObject): KubeObject;
+  };
   /** Fills in defaults, in place, after decoding (SetDefaults_* of Kubernetes). */
   applyDefaults(object: KubeObject): void;
   /** Clears what clients may not set, keeps status from the old object, counts generation. `old`: undefined on create. In place. */

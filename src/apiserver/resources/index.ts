@@ -6,6 +6,7 @@ import { daemonSets } from "./daemonSet.js";
 import { deployments, replicaSets } from "./deployment.js";
 import { endpointSlices, endpoints } from "./endpoints.js";
 import { events } from "./event.js";
+import { eventsV1 } from "./eventsV1.js";
 import { ipamBlocks, ipPools } from "./ipam.js";
 import { leases } from "./lease.js";
 import { ipAddressPools, l2Advertisements } from "./metallb.js";
@@ -42,6 +43,7 @@ export const RESOURCES: readonly ResourceDefinition[] = [
   subjectAccessReviews,
   leases,
   endpointSlices,
+  eventsV1,
   ipAddressPools,
   l2Advertisements,
   ipamBlocks,

@@ -77,10 +77,22 @@ export interface WatchSink {
   event(type: "ADDED" | "MODIFIED" | "DELETED", object: KubeObject): void;
 }
 
-/** Group and plural of a definition: its name in the store. */
-export function storeName({ group, plural }: { group: string; plural: string }): string {
+/** Group and plural of the definition under which objects are kept: its name in the store. */
+export function storeName(definition: {
+  group: string;
+  plural: string;
+  stored?: ResourceDefinition["stored"];
+}): string {
+  const { group, plural } = definition.stored?.definition ?? definition;
   return `${group}/${plural}`;
 }
+
+const kept = (definition: ResourceDefinition): ResourceDefinition =>
+  definition.stored?.definition ?? definition;
+const toStored = ({ stored }: ResourceDefinition, object: KubeObject): KubeObject =>
+  stored === undefined ? object : stored.toStored(object);
+const fromStored = ({ stored }: ResourceDefinition, object: KubeObject): KubeObject =>
+  stored === undefined ? object : stored.fromStored(object);
 
 export type Subresource = AdmissionRequest["subresource"];
 
@@ -130,7 +142,7 @@ export class Verbs {
   get(definition: ResourceDefinition, namespace: string | undefined, name: string): KubeObject {
     const entry = this.store.get(storeName(definition), keyOf(definition, namespace, name));
     if (entry === undefined) throw notFound(definition, name);
-    return entry.object;
+    return fromStored(definition, entry.object);
   }
 
   list(definition: ResourceDefinition, request: ListRequest): ListResult {
@@ -142,9 +154,10 @@ export class Verbs {
     const items: KubeObject[] = [];
     let last = "";
     let more = 0;
-    for (const { key, object } of entries) {
+    for (const { key, object: whole } of entries) {
       if (after !== undefined && key <= after) continue;
       if (prefix !== undefined && !key.startsWith(prefix)) continue;
+      const object = fromStored(definition, whole);
       if (matches !== undefined && !matches(object)) continue;
       if (items.length < limit) {
         items.push(object);
@@ -169,7 +182,10 @@ export class Verbs {
     const matches = selection(definition, request.labelSelector, request.fieldSelector);
     const prefix = definition.namespaced && request.namespace ? `${request.namespace}/` : "";
     const wanted = (entry: Entry | undefined): boolean =>
-      entry?.key.startsWith(prefix) === true && (matches === undefined || matches(entry.object));
+      entry?.key.startsWith(prefix) === true &&
+      (matches === undefined || matches(fromStored(definition, entry.object)));
+    const tell = (type: "ADDED" | "MODIFIED" | "DELETED", object: KubeObject) =>
+      sink.event(type, fromStored(definition, object));
     const deliver = ({
       type,
       entry,
@@ -181,14 +197,14 @@ export class Verbs {
     }) => {
       const was = type !== "ADDED" && wanted(previous);
       const is = type !== "DELETED" && wanted(entry);
-      if (is) sink.event(was ? "MODIFIED" : "ADDED", entry.object);
-      else if (was && type === "DELETED") sink.event("DELETED", entry.object);
-      else if (was) sink.event("DELETED", withRevision(previous!.object, entry.revision));
+      if (is) tell(was ? "MODIFIED" : "ADDED", entry.object);
+      else if (was && type === "DELETED") tell("DELETED", entry.object);
+      else if (was) tell("DELETED", withRevision(previous!.object, entry.revision));
     };
     const from = revisionOf(request.resourceVersion);
     if (from === 0)
       for (const entry of this.store.list(resource)) {
-        if (wanted(entry)) sink.event("ADDED", entry.object);
+        if (wanted(entry)) tell("ADDED", entry.object);
       }
     else {
       if (from > this.store.revision) throw tooLargeRevision(from, this.store.revision);
@@ -220,9 +236,12 @@ export class Verbs {
       const object = structuredClone(decoded);
       if (generated) object.metadata.name = generateName(meta.generateName!);
       try {
-        return await this.store.transact((transaction) =>
-          this.insert(definition, object, user, options, transaction),
-        );
+        return await this.store.transact((transaction) => {
+          // A version of its own has rules of its own for what is new.
+          if (definition.stored) this.validate(definition, object, undefined, user, transaction);
+          const made = toStored(definition, object);
+          return fromStored(definition, this.insert(kept(definition), made, user, options, transaction));
+        });
       } catch (error) {
         const taken = (error as { reason?: string }).reason === "AlreadyExists";
         if (!taken || !generated || attempt >= GENERATED_TRIES) throw error;
@@ -251,7 +270,9 @@ export class Verbs {
     return this.store.transact((transaction) => {
       const old = transaction.get(storeName(definition), keyOf(definition, namespace, name));
       if (old === undefined) throw notFound(definition, name);
-      return this.replace(definition, old, object, subresource, user, options, transaction);
+      const made = toStored(definition, object);
+      const written = this.replace(kept(definition), old, made, subresource, user, options, transaction);
+      return fromStored(definition, written);
     });
   }
 
@@ -279,7 +300,7 @@ export class Verbs {
           this.replace(definition, old, object, "scale", user, options, transaction),
         );
       }
-      const patched = applyPatch(old.object, kind, patch, (path) =>
+      const patched = applyPatch(fromStored(definition, old.object), kind, patch, (path) =>
         this.schemas.patchStrategy(group, version, objectKind, path),
       );
       const object = this.decode(definition, patched, options, patch);
@@ -288,7 +309,9 @@ export class Verbs {
           `the name of the object (${object.metadata.name}) does not match the name on the URL (${name})`,
         );
       placeIn(definition, object, namespace);
-      return this.replace(definition, old, object, subresource, user, options, transaction);
+      const made = toStored(definition, object);
+      const written = this.replace(kept(definition), old, made, subresource, user, options, transaction);
+      return fromStored(definition, written);
     });
   }
 
@@ -307,7 +330,8 @@ export class Verbs {
     return this.store.transact((transaction) => {
       const entry = transaction.get(storeName(definition), keyOf(definition, namespace, name));
       if (entry === undefined) throw notFound(definition, name);
-      return this.remove(definition, entry, user, options, transaction);
+      const { gone, object } = this.remove(kept(definition), entry, user, options, transaction);
+      return { gone, object: fromStored(definition, object) };
     });
   }
 
@@ -323,7 +347,7 @@ export class Verbs {
       for (const object of found.items) {
         const { namespace, name } = object.metadata;
         const entry = transaction.get(storeName(definition), keyOf(definition, namespace, name!));
-        if (entry !== undefined) this.remove(definition, entry, user, options, transaction);
+        if (entry !== undefined) this.remove(kept(definition), entry, user, options, transaction);
       }
     });
     return found;

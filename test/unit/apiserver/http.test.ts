@@ -18,7 +18,7 @@ import {
   plainCredentials,
   replaceInlineCertificate,
 } from "../../../src/kube/kubeconfig.js";
-import { NODES } from "../../../src/kube/resources.js";
+import { CONFIGMAPS, NODES } from "../../../src/kube/resources.js";
 import { startApiServer, temporaryDirectory } from "../../support/apiserver.js";
 
 let directory: ReturnType<typeof temporaryDirectory>;
@@ -340,6 +340,16 @@ describe("duplicate fields", () => {
     ]);
     expect((await send(json, "application/json", "&fieldValidation=Ignore")).headers.warning).toBeUndefined();
   });
+});
+
+test("the latest objects are those that the next write would find, durable or not", async () => {
+  const made = server.kube.create(CONFIGMAPS, { metadata: { name: "fresh", namespace: "default" } });
+  const names = () => server.latest("", "configmaps").map(({ metadata }) => metadata.name);
+  expect(names()).toContain("fresh");
+  await made;
+  const going = server.kube.delete(CONFIGMAPS, "fresh", "default");
+  expect(names()).not.toContain("fresh");
+  await going;
 });
 
 const KUBECTL = ["/usr/bin/kubectl", "/usr/local/bin/kubectl"].find((path) => existsSync(path));

@@ -13,6 +13,7 @@ test("every group-version has a document", () => {
     "apis/authorization.k8s.io/v1",
     "apis/coordination.k8s.io/v1",
     "apis/discovery.k8s.io/v1",
+    "apis/events.k8s.io/v1",
     "apis/metallb.io/v1beta1",
     "apis/podwire.dev/v1alpha1",
   ]);
