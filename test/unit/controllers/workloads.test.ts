@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import type { Action } from "../../../src/controllers/actions.js";
 import { daemonOnNode, daemonPod, reconcileDaemonSet } from "../../../src/controllers/daemonSet.js";
 import { HASH_LABEL, REVISION, reconcileDeployment } from "../../../src/controllers/deployment.js";
-import { historyOf } from "../../../src/controllers/revisions.js";
 import { reconcileReplicaSet } from "../../../src/controllers/replicaSet.js";
+import { historyOf } from "../../../src/controllers/revisions.js";
 import type { DaemonSet, Deployment, Pod, ReplicaSet, Taint } from "../../../src/kube/types.js";
 import {
   at,
