@@ -78,6 +78,7 @@ export class Agent {
     this.server = new StatusServer({
       status: () => this.status(),
       counters: () => this.counters(),
+      tables: () => this.reconciler?.tables(),
     });
   }
 

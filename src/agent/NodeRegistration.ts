@@ -29,6 +29,7 @@ export interface NodeDescription {
 
 export class NodeRegistration {
   private tunnelAddress: string | null = null;
+  private forwarding = false;
   private last: Node | null = null;
 
   constructor(
@@ -59,7 +60,12 @@ export class NodeRegistration {
     return this.refresh(this.last);
   }
 
-  /** The tunnel address is known: makes it so, and the node Ready. */
+  /** The node forwards, and answers on its socket: the next refresh reports it Ready. */
+  setForwarding(): void {
+    this.forwarding = true;
+  }
+
+  /** The tunnel address is known: makes it so. */
   async announce(tunnelAddress: string): Promise<void> {
     this.tunnelAddress = tunnelAddress;
     await this.register();
@@ -156,11 +162,14 @@ export class NodeRegistration {
     if (node.metadata.annotations?.[REGISTERED] !== "true")
       return { conditions: this.dated(node, [network]) };
     const { underlayAddress, machine, version, pods, podPort } = this.description;
+    const runs = up && this.forwarding;
     const ready = condition(
       "Ready",
-      up ? "True" : "False",
-      up ? "AgentReady" : "AgentStarting",
-      up ? "podwire agent is posting ready status" : "podwire agent has no pod address block yet",
+      runs ? "True" : "False",
+      runs ? "AgentReady" : "AgentStarting",
+      runs
+        ? "podwire agent is posting ready status"
+        : `podwire agent ${up ? "does not forward yet" : "has no pod address block yet"}`,
     );
     const amounts = {
       cpu: String(machine.cpus),

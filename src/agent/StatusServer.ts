@@ -1,13 +1,13 @@
 /**
  * Answers questions about the running agent on a unix socket: one JSON request per line,
- * {"get": "status"} or {"get": "counters"}, one JSON answer per line. Knows nothing of what it
+ * {"get": "status"}, "counters" or "tables", one JSON answer per line. Knows nothing of what it
  * hands out.
  */
 import { chmodSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 /** What can be asked for. */
-export type Topic = "status" | "counters";
+export type Topic = "status" | "counters" | "tables";
 
 const MAX_REQUEST = 4096;
 

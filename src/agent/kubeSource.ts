@@ -7,6 +7,7 @@
  *   3. Node            announces the tunnel address
  *   4. list and watch  IPPools, IPAMBlocks, Nodes, this node's Pods
  *   5. config          compiled, again after each change of these; a burst gives one config
+ *   6. Node            Ready, once the agent forwards by a config
  *
  * Without a server nothing changes: the last config stands, and is also kept in a file, so that an
  * agent which starts meanwhile forwards by it. Must not know the host or the worker.
@@ -31,8 +32,8 @@ import { type NodeDescription, NodeRegistration } from "./NodeRegistration.js";
 
 /** Changes within this time make one config. */
 const SETTLE_MS = 10;
-/** A node catches up within this time once its server is back. */
-const RETRY = { first: 100, most: 3_000 };
+/** A node catches up within this time once its server is back: a second, as with every other change. */
+const RETRY = { first: 100, most: 1_000 };
 /** The Node's status is reported this often without a change (kubelet's nodeStatusReportFrequency). */
 const STATUS_MS = 300_000;
 
@@ -148,10 +149,13 @@ export class KubeSource {
 
   /**
    * From now on `apply` gets every config that differs from the last, one at a time. `current` is
-   * what is in effect already.
+   * what is in effect already: the node is reported Ready.
    */
   async feed(current: AgentConfig, apply: (config: AgentConfig) => Promise<void>): Promise<void> {
     this.apply = apply;
+    // From here on pods here are reached: not before is the node Ready.
+    this.registration.setForwarding();
+    if (this.tunnelAddress !== "") this.nodeWork.add("look");
     this.applied = JSON.stringify(current);
     this.save(current);
     if (this.synced) this.changed();
@@ -266,7 +270,7 @@ export class KubeSource {
     const take = (pod: Pod) => {
       this.succeeded();
       if (this.localPods.set(pod)) this.changed();
-      if (wantsAddress(pod) ? !pod.status?.podIP : pod.status?.podIP !== undefined)
+      if (wantsAddress(pod) ? !this.isReported(pod) : pod.status?.podIP !== undefined)
         this.addresses.add(`${podName(pod)} ${pod.metadata.uid}`);
     };
     return informer.addHandler({
@@ -277,6 +281,11 @@ export class KubeSource {
         this.addresses.add(`${podName(pod)} ${pod.metadata.uid}`);
       },
     });
+  }
+
+  /** Whether the pod's status has an address, and this node's as its host's. */
+  private isReported({ status }: Pod): boolean {
+    return Boolean(status?.podIP) && status?.hostIP === this.options.base.underlay.address;
   }
 
   /** A pod that wants an address and has none gets one; one that has ended or is gone gives its own back. */
@@ -295,8 +304,9 @@ export class KubeSource {
       await claimer.release(uid);
       return;
     }
-    if (pod.status?.podIP) return;
-    const address = await claimer.assign(uid, { pod: name, namespace, uid });
+    if (this.isReported(pod)) return;
+    // One that has an address keeps it; the node's own is another since it was written.
+    const address = pod.status?.podIP || (await claimer.assign(uid, { pod: name, namespace, uid }));
     const hostIP = base.underlay.address;
     const status = { podIP: address, podIPs: [{ ip: address }], hostIP, hostIPs: [{ ip: hostIP }] };
     try {
@@ -451,6 +461,7 @@ function slimPod({ metadata, spec, status }: Pod): Pod {
     status: {
       ...(status?.phase === undefined ? {} : { phase: status.phase }),
       ...(status?.podIP === undefined ? {} : { podIP: status.podIP }),
+      ...(status?.hostIP === undefined ? {} : { hostIP: status.hostIP }),
     },
   };
 }

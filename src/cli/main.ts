@@ -36,6 +36,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "make, list and delete the tokens with which nodes join",
     load: async () => (await import("./token.js")).tokenCommand(),
   },
+  check: {
+    summary: "check that the API, this node's tables and its routes agree",
+    load: async () => (await import("./check.js")).checkCommand(),
+  },
   ipam: {
     summary: "show, check and mend the addresses of pods",
     load: async () => (await import("./ipam.js")).ipamCommand(),

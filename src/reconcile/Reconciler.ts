@@ -135,6 +135,7 @@ export class Reconciler {
   /** The kernel refused tunnel GSO: not asked again. */
   private gsoRefused = false;
   private publishedInput = "";
+  private inUse: TableInput | null = null;
   /** What publishedInput was made from: compared first, since it is cheaper. */
   private publishedFrom: { config: AgentConfig; devices: string } | null = null;
   private publishedCount = 0;
@@ -237,6 +238,11 @@ export class Reconciler {
       devices: [...ids].map((id) => this.deviceStatus(id)),
       published: this.publishedCount,
     };
+  }
+
+  /** What the worker's tables hold: the last image that it took over. Null before the first. */
+  tables(): TableInput | null {
+    return this.inUse;
   }
 
   /** Starts no further pass, and waits for the one that runs. The worker is still needed for it. */
@@ -547,6 +553,7 @@ export class Reconciler {
     if (text !== this.publishedInput) {
       await this.worker.publish(this.options.buildImage(input));
       this.publishedInput = text;
+      this.inUse = input;
       this.publishedCount++;
     }
     this.publishedFrom = { config, devices };

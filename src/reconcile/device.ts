@@ -28,6 +28,9 @@ export interface OpenTap {
   identity: string;
 }
 
+/** What of a host is needed to look after a device that is there. */
+export type DeviceHost = Pick<Host, "netnsIdentity" | "within">;
+
 /** Where a device of ours is or was. */
 export interface DevicePlace {
   netns: string;
@@ -101,7 +104,11 @@ export function hasTunnelGso(handle: TapHandle): boolean {
  * Brings an open device to what `spec` says. Returns what it had to change, in words; empty when
  * all was well. Throws a DeviceError; fault "lost" where the device is gone.
  */
-export async function configureDevice(host: Host, spec: DeviceSpec, tap: OpenTap): Promise<string[]> {
+export async function configureDevice(
+  host: DeviceHost,
+  spec: DeviceSpec,
+  tap: { identity: string; handle: Pick<TapHandle, "ifindex"> },
+): Promise<string[]> {
   if (identityOf(host, spec) !== tap.identity)
     throw new DeviceError("lost", spec, `namespace ${spec.netns} was replaced`);
   try {
@@ -124,6 +131,49 @@ export async function configureDevice(host: Host, spec: DeviceSpec, tap: OpenTap
 }
 
 /**
+ * What configureDevice would have to change on the device, in the same words; changes nothing. Throws
+ * a DeviceError where there is no such device, or something is in its way.
+ */
+export async function inspectDevice(host: Host, spec: DeviceSpec): Promise<string[]> {
+  const readOnly: DeviceHost = {
+    netnsIdentity: (path) => host.netnsIdentity(path),
+    within: (path, fn) => host.within(path, (namespace) => fn(readOnlyView(namespace))),
+  };
+  try {
+    const identity = identityOf(host, spec);
+    const link = await host.within(spec.netns, (namespace) => namespace.link(spec.name));
+    if (link === null)
+      throw new DeviceError("lost", spec, `there is no device ${spec.name}${inNamespace(spec.netns)}`);
+    if (!isOurs(link, false))
+      throw new DeviceError("foreign-device", spec, `device ${spec.name} is not podwire's`);
+    return await configureDevice(readOnly, spec, { identity, handle: { ifindex: link.index } });
+  } catch (error) {
+    throw deviceError(spec, error);
+  }
+}
+
+/** A view of a namespace that lets nothing be changed, and says nothing of it. */
+function readOnlyView(namespace: HostNamespace): HostNamespace {
+  const nothing = async () => {};
+  return {
+    link: (name) => namespace.link(name),
+    links: () => namespace.links(),
+    addresses: (index) => namespace.addresses(index),
+    routes: () => namespace.routes(),
+    neighbours: (index) => namespace.neighbours(index),
+    readSysctl: (key) => namespace.readSysctl(key),
+    setLink: nothing,
+    deleteLink: nothing,
+    addAddress: nothing,
+    deleteAddress: nothing,
+    addRoute: nothing,
+    deleteRoute: nothing,
+    setNeighbour: nothing,
+    writeSysctl: nothing,
+  };
+}
+
+/**
  * Deletes the device at `place` if it is there and ours. False where there was nothing of ours to
  * delete. Throws a HostError.
  */
@@ -137,7 +187,7 @@ export async function deleteDevice(host: Host, place: DevicePlace): Promise<bool
   });
 }
 
-function identityOf(host: Host, spec: DeviceSpec): string {
+function identityOf(host: DeviceHost, spec: DeviceSpec): string {
   if (spec.netns === "") return "";
   const identity = host.netnsIdentity(spec.netns);
   if (identity === null)

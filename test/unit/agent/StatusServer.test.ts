@@ -13,6 +13,7 @@ beforeEach(async () => {
   path = join(base, "s");
   server = new StatusServer({
     status: () => ({ node: "n" }),
+    tables: () => null,
     counters: () => {
       throw new Error("no worker");
     },

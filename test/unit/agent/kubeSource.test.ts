@@ -73,8 +73,8 @@ function baseOf(node: string, address: string) {
   };
 }
 
-/** A source that feeds nobody but a list. */
-function source(node: string, address: string) {
+/** A source that feeds nobody but a list, or nobody at all. */
+function source(node: string, address: string, { feed = true } = {}) {
   const say = (_: object, message: string) => void logged.push(message);
   const made = new KubeSource({
     api: kube,
@@ -88,6 +88,7 @@ function source(node: string, address: string) {
   made.start();
   const configs: AgentConfig[] = [];
   const fed = made.ready.then((config) => {
+    if (!feed) return;
     configs.push(config);
     return made.feed(config, async (next) => void configs.push(next));
   });
@@ -103,10 +104,22 @@ function bind(name: string, node: string): Promise<Pod> {
 }
 const podIp = (name: string) => kube.peek<Pod>(PODS, name, "default")?.status?.podIP;
 
+const readiness = (node: string) =>
+  kube.peek<Node>(NODES, node)?.status?.conditions?.find(({ type }) => type === "Ready")?.status;
+
 describe("registration", () => {
+  test("the node is Ready once the agent forwards, not before", async () => {
+    const made = source("k8s-master", "192.168.2.30", { feed: false });
+    const config = await made.source.ready;
+    expect(readiness("k8s-master")).toBe("False");
+    await made.source.feed(config, async () => {});
+    await waitFor(() => readiness("k8s-master") === "True", { what: "Ready" });
+  });
+
   test("the Node says what the others and kubectl need", async () => {
     const { fed } = source("k8s-master", "192.168.2.30");
     await fed;
+    await waitFor(() => readiness("k8s-master") === "True", { what: "Ready" });
     expect(kube.peek<Node>(NODES, "k8s-master")).toMatchObject({
       metadata: {
         labels: {
@@ -273,6 +286,18 @@ describe("pods", () => {
     await kube.patch(PODS, "b", "default", "merge", { status: { phase: "Succeeded" } }, "status");
     await waitFor(() => allocated().length === 1, { what: "release of the one that has ended" });
     expect(master.last().pods).toEqual([]);
+  });
+
+  test("keep their address when their node's changes, and name the new one", async () => {
+    await bind("a", "k8s-master");
+    const before = source("k8s-master", "192.168.2.30");
+    await waitFor(() => podIp("a") !== undefined, { what: "address" });
+    const address = podIp("a");
+    await before.source.stop();
+    source("k8s-master", "192.168.2.99");
+    const hostIp = () => kube.peek<Pod>(PODS, "a", "default")!.status!.hostIP;
+    await waitFor(() => hostIp() === "192.168.2.99", { what: "the node's new address" });
+    expect(podIp("a")).toBe(address);
   });
 
   test("lost answers give no pod two addresses", async () => {
