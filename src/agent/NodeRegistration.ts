@@ -159,8 +159,12 @@ export class NodeRegistration {
       up ? "PodwireIsUp" : "NoBlock",
       up ? "podwire is running on this node" : "the node has no pod address block yet",
     );
+    // Until this agent forwards, what an earlier one said stands: a restart is no outage.
+    const standing = (wanted: NodeCondition): NodeCondition =>
+      (this.forwarding ? undefined : node.status?.conditions?.find(({ type }) => type === wanted.type)) ??
+      wanted;
     if (node.metadata.annotations?.[REGISTERED] !== "true")
-      return { conditions: this.dated(node, [network]) };
+      return { conditions: this.dated(node, [standing(network)]) };
     const { underlayAddress, machine, version, pods, podPort } = this.description;
     const runs = up && this.forwarding;
     const ready = condition(
@@ -183,7 +187,7 @@ export class NodeRegistration {
       ],
       capacity: amounts,
       allocatable: amounts,
-      conditions: this.dated(node, [network, ready]),
+      conditions: this.dated(node, [network, ready].map(standing)),
       ...(podPort === undefined ? {} : { daemonEndpoints: { kubeletEndpoint: { Port: podPort } } }),
       nodeInfo: {
         architecture: machine.architecture,

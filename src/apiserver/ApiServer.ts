@@ -11,6 +11,7 @@ import { JoinTokens } from "./auth/JoinTokens.js";
 import { type BlockRule, nodeRestriction } from "./auth/nodeRestriction.js";
 import { HttpServer } from "./http/HttpServer.js";
 import { NodeClient } from "./http/NodeClient.js";
+import { MIN_REQUEST_TIMEOUT } from "./http/watchStream.js";
 import { CONTROLLER, LocalKube } from "./LocalKube.js";
 import { ClusterCa, writePrivate } from "./pki/ClusterCa.js";
 import { kubeconfig } from "./pki/kubeconfig.js";
@@ -35,6 +36,8 @@ export interface ApiServerOptions {
   blockRule?: BlockRule;
   /** Events kept for watchers. */
   historyLimit?: number;
+  /** Seconds after which watches may be ended, as kube-apiserver's --min-request-timeout. Default 1800. */
+  minRequestTimeout?: number;
 }
 
 const NAMESPACES = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -80,6 +83,7 @@ export class ApiServer {
         names,
         nodes: new NodeClient(ca.certificate, client),
         advertised: `${address}:${options.port}`,
+        minRequestTimeout: options.minRequestTimeout ?? MIN_REQUEST_TIMEOUT,
       });
       const port = await http.listen(address, options.port);
       const kubeconfigFile = join(dataDir, "admin.kubeconfig");

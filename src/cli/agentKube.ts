@@ -192,8 +192,11 @@ function labelsOf(texts: string[]): Record<string, string> {
   );
 }
 
-/** The config under the names that its fields have on the command line. */
-function loaded(options: KubeAgentOptions, config: AgentConfig): LoadedConfig {
+/**
+ * The config under the names that its fields have on the command line. With another config in its
+ * place (Agent.update) it speaks of that one's pods.
+ */
+export function loaded(options: Pick<KubeAgentOptions, "kubeconfig">, config: AgentConfig): LoadedConfig {
   const names: Record<string, string> = {
     "underlay.address": "--underlay-address",
     "underlay.port": "--vxlan-port",
@@ -201,14 +204,14 @@ function loaded(options: KubeAgentOptions, config: AgentConfig): LoadedConfig {
     "dataplane.tunnelGso": "--tunnel-gso",
     "dataplane.uso": "--uso",
   };
-  const nameOf = (path: FieldPath) =>
-    path[0] === "pods"
-      ? `pod ${config.pods[Number(path[1])]?.name}`
-      : (names[path.join(".")] ?? path.join("."));
+  const nameOf = ({ pods }: AgentConfig, path: FieldPath) =>
+    path[0] === "pods" ? `pod ${pods[Number(path[1])]?.name}` : (names[path.join(".")] ?? path.join("."));
   return {
     config,
     file: options.kubeconfig,
-    problem: (path, message, remedy) => problem(nameOf(path), message, remedy),
+    problem(path, message, remedy) {
+      return problem(nameOf(this.config, path), message, remedy);
+    },
   };
 }
 

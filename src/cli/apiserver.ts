@@ -2,8 +2,6 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Service } from "../kube/types.js";
 
-/** How often leaked pod addresses are looked for. */
-const COLLECT_MS = 30_000;
 export const DEFAULT_DATA_DIR = "/var/lib/podwire/apiserver";
 
 interface Options {
@@ -12,6 +10,9 @@ interface Options {
   port: number;
   serviceRange: string;
   controllers: boolean;
+  addressGrace: number;
+  watchHistory: number;
+  minRequestTimeout: number;
   logLevel: string;
 }
 
@@ -28,6 +29,19 @@ export function apiserverCommand(): Command {
     .option("-d, --data-dir <directory>", "where objects and certificates are kept", DEFAULT_DATA_DIR)
     .option("--service-range <cidr>", "where ClusterIPs come from", "10.152.183.0/24")
     .option("--no-controllers", "only serve the API")
+    .option(
+      "--address-grace <seconds>",
+      "how long nobody may have an address before it is taken back",
+      parsePositive,
+      60,
+    )
+    .option(
+      "--min-request-timeout <seconds>",
+      "a watch is ended after once to twice this time, and resumed by its client",
+      parsePositive,
+      1800,
+    )
+    .option("--watch-history <changes>", "how many changes a watch can resume over", parsePositive, 10_000)
     .addOption(
       new Option("--log-level <level>", "least level that is logged (JSON lines on stderr)")
         .choices(["trace", "debug", "info", "warn", "error", "fatal"])
@@ -45,6 +59,7 @@ async function run(options: Options): Promise<void> {
     { startControllers },
     { Collector },
     { mayWriteBlock },
+    { SYSTEM_CLOCK },
     { serviceAllocator },
     pino,
   ] = await Promise.all([
@@ -54,6 +69,7 @@ async function run(options: Options): Promise<void> {
     import("../controllers/startControllers.js"),
     import("../ipam/Collector.js"),
     import("../ipam/rights.js"),
+    import("../kube/Clock.js"),
     import("./serviceAllocator.js"),
     import("pino"),
   ]);
@@ -76,6 +92,8 @@ async function run(options: Options): Promise<void> {
     schemas: loadSchemas(),
     allocators: [service.allocator],
     blockRule: mayWriteBlock,
+    historyLimit: options.watchHistory,
+    minRequestTimeout: options.minRequestTimeout,
   });
   log.info(
     { address, port: server.port, kubeconfig: server.kubeconfigFile, caHash: server.caHash },
@@ -91,11 +109,13 @@ async function run(options: Options): Promise<void> {
           log.warn({ controller, key, error: String(error) }, "controller failed; it tries again"),
       })
     : undefined;
-  const collector = new Collector(server.kube);
+  // An address is looked at twice, so far apart.
+  const grace = options.addressGrace * 1000;
+  const collector = new Collector(server.kube, SYSTEM_CLOCK, { grace });
   const collecting = options.controllers
     ? setInterval(() => {
         collector.collect().catch((error) => log.warn({ error: String(error) }, "address collection failed"));
-      }, COLLECT_MS)
+      }, grace / 2)
     : undefined;
   let stopping = false;
   const stop = async () => {
@@ -107,6 +127,12 @@ async function run(options: Options): Promise<void> {
     log.info("API server stopped");
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void stop());
+}
+
+function parsePositive(text: string): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1) throw new InvalidArgumentError("want a whole number from 1 on");
+  return count;
 }
 
 function parsePort(text: string): number {

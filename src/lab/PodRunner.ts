@@ -133,7 +133,12 @@ export class PodRunner {
     const { namespace = "", name = "", uid } = pod.metadata;
     const status = podStatus(pod, program, now());
     const told = (value: Pod["status"]) =>
-      JSON.stringify([value?.phase, value?.containerStatuses?.map(({ state }) => state)]);
+      JSON.stringify([
+        value?.phase,
+        value?.containerStatuses?.map(({ state }) => state),
+        // Of a node that was away the controllers say that its pods are not ready.
+        value?.conditions?.find(({ type }) => type === "Ready")?.status,
+      ]);
     if (told(status) === told(pod.status)) return;
     try {
       await this.api.patch(PODS, name, namespace, "strategic", { metadata: { uid }, status }, "status");

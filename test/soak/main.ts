@@ -3,14 +3,21 @@
  *
  *   npm run soak -- fuzz [--count N] [--seed S]     mutated frames into the dataplane (default: a
  *                                                   million, a seed of the clock)
+ *   npm run soak -- cluster [--operations N] [--kills N] [--rounds N] [--seed S]
+ *                                                   operations on a cluster whose API server and agents
+ *                                                   are killed (default: 500, 20, 1); needs root
  *
  * Ends with status 1 on a finding, whose seed repeats it.
  */
+import { clusterSoakCommand } from "./cluster.js";
 import { fuzzSoak } from "./fuzz.js";
 
-const SOAKS: Readonly<Record<string, (args: string[]) => void>> = { fuzz: fuzzSoak };
+const SOAKS: Readonly<Record<string, (args: string[]) => void | Promise<void>>> = {
+  cluster: clusterSoakCommand,
+  fuzz: fuzzSoak,
+};
 
-function main(argv: string[]): void {
+async function main(argv: string[]): Promise<void> {
   const [name, ...rest] = argv;
   const soak = name === undefined ? undefined : SOAKS[name];
   if (soak === undefined) {
@@ -19,11 +26,11 @@ function main(argv: string[]): void {
     return;
   }
   try {
-    soak(rest);
+    await soak(rest);
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
     process.exitCode = 1;
   }
 }
 
-main(process.argv.slice(2));
+await main(process.argv.slice(2));

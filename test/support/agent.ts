@@ -9,8 +9,12 @@ import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { type SpawnOptions, type TestNet, type TestProcess, waitFor } from "./netns.js";
 
+/** Where the built command line program can be: we run from the sources, or from dist-bench/test/support. */
+const PLACES = ["../../dist/cli/main.js", "../../../dist/cli/main.js"].map((path) =>
+  fileURLToPath(new URL(path, import.meta.url)),
+);
 /** The built command line program. */
-export const PODWIRE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+export const PODWIRE = PLACES.find(existsSync) ?? PLACES[0]!;
 
 export interface AgentOptions extends SpawnOptions {
   /** State directory; default: a new temporary one. Written into the config unless it has one. */

@@ -54,6 +54,8 @@ export interface HttpServerOptions {
   nodes: NodeClient;
   /** "192.168.2.30:6443", for discovery. */
   advertised: string;
+  /** Seconds: a watch that says nothing itself ends after once to twice this. */
+  minRequestTimeout: number;
 }
 
 const MAX_BODY = 3 * 1024 * 1024;
@@ -287,6 +289,7 @@ export class HttpServer {
         return serveWatch(verbs, definition, selectors, form, response, {
           bookmarks: ["1", "true"].includes(query.get("allowWatchBookmarks") ?? ""),
           timeoutSeconds: Number(query.get("timeoutSeconds") ?? 0),
+          minRequestTimeout: this.options.minRequestTimeout,
         });
       case "create": {
         const { body, duplicates } = await readObject(request);

@@ -8,8 +8,8 @@ import type { Verbs, WatchRequest } from "../verbs/Verbs.js";
 import { bookmark, type Form, represent } from "./representation.js";
 
 const BOOKMARK_INTERVAL = 60_000;
-/** Without timeoutSeconds a watch ends after 30 to 60 minutes, not all at once. */
-const LEAST_DURATION = 1800;
+/** Without timeoutSeconds a watch ends after 30 to 60 minutes, not all at once (kube-apiserver's default). */
+export const MIN_REQUEST_TIMEOUT = 1800;
 /** A client that reads so slowly has to begin anew. */
 const MAX_BACKLOG = 32 * 1024 * 1024;
 
@@ -31,7 +31,7 @@ export function serveWatch(
   request: WatchRequest,
   form: Form,
   response: ServerResponse,
-  options: { bookmarks: boolean; timeoutSeconds: number },
+  options: { bookmarks: boolean; timeoutSeconds: number; minRequestTimeout: number },
 ): void {
   let columns = true;
   const held: string[] = [];
@@ -74,7 +74,8 @@ export function serveWatch(
     if (options.bookmarks) send(`${JSON.stringify({ type: "BOOKMARK", object })}\n`);
   };
   const bookmarks = setInterval(mark, BOOKMARK_INTERVAL);
-  const seconds = options.timeoutSeconds > 0 ? options.timeoutSeconds : LEAST_DURATION * (1 + Math.random());
+  const seconds =
+    options.timeoutSeconds > 0 ? options.timeoutSeconds : options.minRequestTimeout * (1 + Math.random());
   const end = setTimeout(() => {
     mark();
     response.end();

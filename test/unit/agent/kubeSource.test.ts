@@ -7,6 +7,7 @@ import { Agent } from "../../../src/agent/Agent.js";
 import { KubeSource } from "../../../src/agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../../../src/agent/lastConfig.js";
 import type { Machine } from "../../../src/agent/machine.js";
+import { loaded } from "../../../src/cli/agentKube.js";
 import { vtepMac } from "../../../src/desired/mac.js";
 import { FakeHost } from "../../../src/host/FakeHost.js";
 import { Allocator } from "../../../src/ipam/Allocator.js";
@@ -107,6 +108,31 @@ const podIp = (name: string) => kube.peek<Pod>(PODS, name, "default")?.status?.p
 const readiness = (node: string) =>
   kube.peek<Node>(NODES, node)?.status?.conditions?.find(({ type }) => type === "Ready")?.status;
 
+/** An agent on a host where only the pod default/a has a namespace. */
+async function attachedAgent(): Promise<{ config: AgentConfig }> {
+  const host = new FakeHost();
+  const own = host.namespaces.get("")!;
+  const eth0 = own.addLink("eth0", { up: true });
+  own.addressTable.push({ index: eth0.index, address: parseIpv4("192.168.2.30")!, length: 24 });
+  host.addNamespace("/run/netns/default.a");
+  const { source: made } = source("k8s-master", "192.168.2.30", { feed: false });
+  await waitFor(() => podIp("a") !== undefined, { what: "address" });
+  const config = await made.ready;
+  const say = (_: object, message: string) => void logged.push(message);
+  const worker = new FakeWorker();
+  const agent = await Agent.start(loaded({ kubeconfig: "kubeconfig" }, config), {
+    host,
+    startWorker: async () => worker,
+    buildImage: worker.buildImage,
+    log: { debug: say, info: say, warn: say, error: say },
+    lenientPods: true,
+  });
+  agents.push(agent);
+  await made.feed(config, (next) => agent.update(next));
+  await waitFor(() => agent.status().pods.length === 1, { what: "pod a" });
+  return { config: { ...config, pods: agent.status().pods } };
+}
+
 describe("registration", () => {
   test("the node is Ready once the agent forwards, not before", async () => {
     const made = source("k8s-master", "192.168.2.30", { feed: false });
@@ -169,6 +195,9 @@ describe("registration", () => {
     await bind("a", "k8s-master");
     const { fed } = source("k8s-master", "192.168.2.30");
     await fed;
+    const reasons = () =>
+      kube.peek<Node>(NODES, "k8s-master")!.status!.conditions!.map(({ reason }) => reason);
+    await waitFor(() => reasons().includes("PodwireIsUp"), { what: "network" });
     const node = kube.peek<Node>(NODES, "k8s-master")!;
     expect(node.metadata.labels).toEqual({ own: "yes" });
     expect(node.metadata.annotations!["podwire.dev/tunnel-address"]).toBe("10.1.235.192");
@@ -258,6 +287,17 @@ describe("other nodes", () => {
 });
 
 describe("pods", () => {
+  test("one that cannot be attached is named as it is now, not as another was at the start", async () => {
+    await bind("a", "k8s-master");
+    const { config } = await attachedAgent();
+    await kube.delete(PODS, "a", "default", { gracePeriodSeconds: 0 });
+    await bind("z", "k8s-master");
+    await waitFor(() => logged.some((line) => line.includes("no network namespace")), { what: "log" });
+    const lines = logged.filter((line) => line.includes("no network namespace"));
+    expect(lines.filter((line) => !line.startsWith("podwire agent: pod default/z:"))).toEqual([]);
+    expect(config.pods).toHaveLength(1);
+  });
+
   test("get consecutive addresses and give them back", async () => {
     await bind("a", "k8s-master");
     await bind("b", "k8s-master");
