@@ -3,16 +3,21 @@
  *
  *   npm run soak -- fuzz [--count N] [--seed S]     mutated frames into the dataplane (default: a
  *                                                   million, a seed of the clock)
+ *   npm run soak -- api [--seconds N] [--rate N] [--seed S]
+ *                                                   churn on the API server, watched by kubectl and
+ *                                                   client-node (default: 600 s, 200 changes/s)
  *   npm run soak -- cluster [--operations N] [--kills N] [--rounds N] [--seed S]
  *                                                   operations on a cluster whose API server and agents
  *                                                   are killed (default: 500, 20, 1); needs root
  *
  * Ends with status 1 on a finding, whose seed repeats it.
  */
+import { apiSoakCommand } from "./api.js";
 import { clusterSoakCommand } from "./cluster.js";
 import { fuzzSoak } from "./fuzz.js";
 
 const SOAKS: Readonly<Record<string, (args: string[]) => void | Promise<void>>> = {
+  api: apiSoakCommand,
   cluster: clusterSoakCommand,
   fuzz: fuzzSoak,
 };

@@ -44,16 +44,21 @@ export class ClusterCa {
     private readonly parsed: x509.X509Certificate,
     private readonly key: webcrypto.CryptoKey,
     private readonly directory: string,
+    private readonly now: () => number,
   ) {}
 
-  /** Loads ca.crt and ca.key of `directory`, or makes them. */
-  static async open(directory: string): Promise<ClusterCa> {
+  /**
+   * Loads ca.crt and ca.key of `directory`, or makes them.
+   *
+   * @param time milliseconds since 1970, from which certificates count
+   */
+  static async open(directory: string, time: () => number = Date.now): Promise<ClusterCa> {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const certificateFile = join(directory, "ca.crt");
     const keyFile = join(directory, "ca.key");
     if (!existsSync(certificateFile)) {
       const keys = await generateKeys();
-      const now = Date.now();
+      const now = time();
       const made = await x509.X509CertificateGenerator.createSelfSigned({
         serialNumber: serial(),
         name: "CN=podwire-ca",
@@ -76,7 +81,7 @@ export class ClusterCa {
     }
     const certificate = readFileSync(certificateFile, "utf8");
     const key = await importKey(readFileSync(keyFile, "utf8"));
-    return new ClusterCa(certificate, new x509.X509Certificate(certificate), key, directory);
+    return new ClusterCa(certificate, new x509.X509Certificate(certificate), key, directory, time);
   }
 
   /** "sha256:…" of the CA's public key, as kubeadm's --discovery-token-ca-cert-hash. */
@@ -119,7 +124,7 @@ export class ClusterCa {
 
   private serves(certificate: string, names: string[]): boolean {
     const parsed = new X509Certificate(certificate);
-    const left = Date.parse(parsed.validTo) - Date.now();
+    const left = Date.parse(parsed.validTo) - this.now();
     return (
       left > RENEW_DAYS * DAY &&
       parsed.verify(new X509Certificate(this.certificate).publicKey) &&
@@ -133,7 +138,7 @@ export class ClusterCa {
     names: string[],
     server: boolean,
   ): Promise<string> {
-    const now = Date.now();
+    const now = this.now();
     const extensions: x509.Extension[] = [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
