@@ -1,6 +1,6 @@
 /**
  * The embedded API server, put together: store, verbs, certificates, HTTPS. Data directory:
- * objects.lmdb, pki/ (CA, server's and administrator's certificates), tokens.json, admin.kubeconfig.
+ * objects.lmdb, pki/ (CA, server's and administrator's certificates), tokens/, admin.kubeconfig.
  */
 import { hostname } from "node:os";
 import { join } from "node:path";

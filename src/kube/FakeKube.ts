@@ -13,7 +13,7 @@
 import type { KubeApi, KubeObject, ListOptions, PatchKind, ResourceRef, WatchEvent } from "./KubeApi.js";
 import { KubeError } from "./KubeError.js";
 import { applyPatch } from "./patch.js";
-import { apiVersionOf, qualifiedName } from "./resources.js";
+import { allowsUnconditionalUpdate, apiVersionOf, qualifiedName } from "./resources.js";
 import { parseFieldSelector, parseLabelSelector } from "./selectors.js";
 
 export type Verb = "get" | "list" | "create" | "update" | "patch" | "delete" | "watch";
@@ -344,6 +344,11 @@ export class FakeKube implements KubeApi {
     const { name = "", uid, resourceVersion } = object.metadata;
     if (uid !== undefined && uid !== old.metadata.uid)
       throw conflict(resource, name, `the UID in the precondition (${uid}) is not that of the object`);
+    if (!resourceVersion && !allowsUnconditionalUpdate(resource))
+      throw KubeError.of(
+        "Invalid",
+        `${qualifiedName(resource)} "${name}" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update`,
+      );
     if (resourceVersion && resourceVersion !== old.metadata.resourceVersion)
       throw conflict(
         resource,

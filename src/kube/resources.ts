@@ -50,6 +50,11 @@ export const RESOURCES: readonly ResourceRef[] = [
   L2ADVERTISEMENTS,
 ];
 
+/** Whether an update may leave metadata.resourceVersion out: not of custom resources. */
+export function allowsUnconditionalUpdate({ group }: { group: string }): boolean {
+  return group !== PODWIRE_GROUP && group !== METALLB_GROUP;
+}
+
 /** Value of apiVersion: "v1", "apps/v1". */
 export function apiVersionOf(resource: ResourceRef): string {
   return resource.group === "" ? resource.version : `${resource.group}/${resource.version}`;

@@ -1,9 +1,10 @@
 /**
  * Tokens with which nodes join: "ID.SECRET" as Kubernetes' bootstrap tokens. Only a hash of the secret is
- * kept, in a file that is read anew for every check, so that `podwire token` works beside a running server.
+ * kept, each in a file of its own that is read anew for every check, so that `podwire token` works beside
+ * a running server and beside itself.
  */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { writePrivate } from "../pki/ClusterCa.js";
@@ -21,14 +22,17 @@ export type TokenRecord = z.infer<typeof record>;
 const TOKEN = /^([a-z0-9]{6})\.([a-z0-9]{16})$/;
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789";
 
-export class JoinTokens {
-  private readonly file: string;
+const SUFFIX = ".json";
 
+export class JoinTokens {
+  private readonly directory: string;
+
+  /** @param dataDir the API server's; tokens lie in tokens/ID.json */
   constructor(
-    private readonly directory: string,
+    dataDir: string,
     private readonly now: () => number = Date.now,
   ) {
-    this.file = join(directory, "tokens.json");
+    this.directory = join(dataDir, "tokens");
   }
 
   /** Makes a token that is good for `seconds`; this is the only time its text is known. */
@@ -36,24 +40,24 @@ export class JoinTokens {
     const id = randomText(6);
     const secret = randomText(16);
     const expires = new Date(this.now() + seconds * 1000).toISOString();
-    this.write([...this.list(), { id, hash: hashOf(id, secret), expires, description }]);
+    const made: TokenRecord = { id, hash: hashOf(id, secret), expires, description };
+    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    for (const old of this.all()) if (!this.isGood(old)) rmSync(this.file(old.id), { force: true });
+    writePrivate(this.file(id), `${JSON.stringify(made, null, 2)}\n`);
     return `${id}.${secret}`;
   }
 
   /** Tokens that are still good. */
   list(): TokenRecord[] {
-    if (!existsSync(this.file)) return [];
-    const all = z.array(record).parse(JSON.parse(readFileSync(this.file, "utf8")));
-    return all.filter(({ expires }) => Date.parse(expires) > this.now());
+    return this.all().filter((each) => this.isGood(each));
   }
 
   /** Takes a token by its id or whole text; false where there is none. */
   delete(token: string): boolean {
-    const id = token.split(".")[0];
-    const all = this.list();
-    const left = all.filter((each) => each.id !== id);
-    this.write(left);
-    return left.length < all.length;
+    const id = token.split(".")[0]!;
+    if (!this.list().some((each) => each.id === id)) return false;
+    rmSync(this.file(id), { force: true });
+    return true;
   }
 
   /** The id of a good token; undefined for any other text. */
@@ -67,9 +71,41 @@ export class JoinTokens {
     return equal ? id : undefined;
   }
 
-  private write(tokens: TokenRecord[]): void {
-    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-    writePrivate(this.file, `${JSON.stringify(tokens, null, 2)}\n`);
+  private isGood({ expires }: TokenRecord): boolean {
+    return Date.parse(expires) > this.now();
+  }
+
+  private all(): TokenRecord[] {
+    return entriesOf(this.directory)
+      .filter((name) => name.endsWith(SUFFIX))
+      .sort()
+      .flatMap((name) => {
+        const text = textOf(join(this.directory, name));
+        return text === null ? [] : [record.parse(JSON.parse(text))];
+      });
+  }
+
+  private file(id: string): string {
+    return join(this.directory, `${id}${SUFFIX}`);
+  }
+}
+
+function entriesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/** Null where it was deleted meanwhile. */
+function textOf(file: string): string | null {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
   }
 }
 

@@ -71,7 +71,7 @@ const IP_POOL = object(
   {
     cidr: text("The range that pods get their addresses from, for example 10.1.0.0/16. Cannot be changed."),
     blockSize: whole(
-      "Prefix length of the blocks that nodes claim. Default 26 (IPv4) or 122 (IPv6). Cannot be changed.",
+      "Prefix length of the blocks that nodes claim: 20 to 32 (IPv4, default 26) or 116 to 128 (IPv6, default 122). Cannot be changed.",
     ),
     nodeSelector: ref(
       `${META}.LabelSelector`,

@@ -29,14 +29,12 @@ export const ipPools: ResourceDefinition = defineResource({
     const faults = validateNetwork(spec.cidr, "spec.cidr");
     if (faults.length === 0) {
       const length = Number(spec.cidr.split("/")[1]);
-      const longest = isIPv4(spec.cidr.split("/")[0]) ? 32 : 128;
-      if (spec.blockSize < length || spec.blockSize > longest) {
+      // As Calico: at most 4096 addresses in a block.
+      const [shortest, longest] = isIPv4(spec.cidr.split("/")[0]) ? [20, 32] : [116, 128];
+      const least = length > shortest ? `the prefix length of the pool (${length})` : shortest;
+      if (spec.blockSize < Math.max(length, shortest) || spec.blockSize > longest) {
         faults.push(
-          invalid(
-            "spec.blockSize",
-            spec.blockSize,
-            `must be between the prefix length of the pool (${length}) and ${longest}, inclusive`,
-          ),
+          invalid("spec.blockSize", spec.blockSize, `must be between ${least} and ${longest}, inclusive`),
         );
       }
     }

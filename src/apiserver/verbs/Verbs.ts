@@ -9,6 +9,7 @@ import { randomInt, randomUUID } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import type { KubeObject, PatchKind } from "../../kube/KubeApi.js";
 import { KubeError } from "../../kube/KubeError.js";
+import { allowsUnconditionalUpdate } from "../../kube/resources.js";
 import {
   alreadyExists,
   badRequest,
@@ -28,6 +29,13 @@ import type { Admission, AdmissionRequest, Allocator, User, View } from "./Hooks
 import { applyPatch } from "./patch.js";
 import { scaleOf, withScale } from "./scale.js";
 import { selection } from "./selectors.js";
+
+/** In the words of Kubernetes, which prints the number as Go does, and the resource in the kind's place. */
+const NO_RESOURCE_VERSION = {
+  type: "FieldValueInvalid",
+  field: "metadata.resourceVersion",
+  detail: "Invalid value: 0x0: must be specified for an update",
+} as const;
 
 export type FieldValidation = "Strict" | "Warn" | "Ignore";
 
@@ -542,6 +550,8 @@ export class Verbs {
   ): KubeObject {
     const old = entry.object;
     const meta = object.metadata;
+    if (!meta.resourceVersion && !allowsUnconditionalUpdate(definition))
+      throw invalid(definition.group, definition.plural, meta.name!, [NO_RESOURCE_VERSION]);
     if (meta.resourceVersion && meta.resourceVersion !== old.metadata.resourceVersion)
       throw conflict(definition, meta.name!, MODIFIED);
     if (meta.uid && meta.uid !== old.metadata.uid)

@@ -51,6 +51,23 @@ describe("writes", () => {
     expect(again.metadata.resourceVersion).toBe(made.metadata.resourceVersion);
   });
 
+  test("an update of a custom resource needs the resourceVersion, one of a ConfigMap does not", async () => {
+    const pools = verbs.definition("podwire.dev", "ippools")!;
+    const made = await verbs.create(
+      pools,
+      undefined,
+      { metadata: { name: "p" }, spec: { cidr: "10.1.0.0/16" } } as KubeObject,
+      ADMIN,
+    );
+    const { resourceVersion: _, ...metadata } = made.metadata;
+    expect(await failure(verbs.update(pools, undefined, "p", { ...made, metadata }, ADMIN))).toBe(
+      'ippools.podwire.dev "p" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update',
+    );
+    await verbs.update(pools, undefined, "p", made, ADMIN);
+    await create({ name: "a" });
+    await verbs.update(maps, "default", "a", { metadata: { name: "a" } }, ADMIN);
+  });
+
   test("generateName, dry run, AlreadyExists, no namespace", async () => {
     expect((await create({ generateName: "g-" })).metadata.name).toMatch(/^g-[a-z0-9]{5}$/);
     await verbs.create(maps, "default", { metadata: { name: "dry" } }, ADMIN, { dryRun: true });

@@ -4,7 +4,7 @@ import { settle } from "../../../src/kube/Clock.js";
 import { FakeKube } from "../../../src/kube/FakeKube.js";
 import type { KubeObject, WatchEvent } from "../../../src/kube/KubeApi.js";
 import { KubeError } from "../../../src/kube/KubeError.js";
-import { CONFIGMAPS, DEPLOYMENTS, NODES, PODS } from "../../../src/kube/resources.js";
+import { CONFIGMAPS, DEPLOYMENTS, IPPOOLS, NODES, PODS } from "../../../src/kube/resources.js";
 import type { ConfigMap, Deployment, Node, Pod } from "../../../src/kube/types.js";
 
 let kube: FakeKube;
@@ -71,6 +71,15 @@ describe("objects", () => {
     expect(await failure(kube.update(CONFIGMAPS, other))).toBe("409 Conflict");
     expect((await kube.update(CONFIGMAPS, { ...map("a"), data: { x: "3" } })).data).toEqual({ x: "3" });
     expect(await failure(kube.update(CONFIGMAPS, map("b")))).toBe("404 NotFound");
+  });
+
+  test("an update of a custom resource needs the resourceVersion", async () => {
+    const made = await kube.create<KubeObject>(IPPOOLS, { metadata: { name: "p" } });
+    const { resourceVersion: _, ...without } = made.metadata;
+    await expect(kube.update(IPPOOLS, { ...made, metadata: without })).rejects.toThrow(
+      'ippools.podwire.dev "p" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update',
+    );
+    await kube.update(IPPOOLS, { ...made, metadata: { ...made.metadata, labels: { a: "b" } } });
   });
 
   test("an update that changes nothing makes no new version", async () => {

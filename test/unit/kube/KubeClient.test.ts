@@ -228,9 +228,12 @@ describe("join", () => {
     source.start();
     const config = await source.ready;
     expect(config.blocks[0]).toMatch(/^10\.1\.\d+\.\d+\/26$/);
-    const node = await admin.get<Node>(NODES, "k8s-worker01");
-    expect(node.status?.conditions?.find(({ type }) => type === "Ready")?.status).toBe("True");
     await source.feed(config, async () => {});
+    const readiness = async () => {
+      const { status } = await admin.get<Node>(NODES, "k8s-worker01");
+      return status?.conditions?.find(({ type }) => type === "Ready")?.status;
+    };
+    await waitFor(async () => (await readiness()) === "True", { what: "Ready" });
     await admin.create<Pod>(PODS, {
       metadata: { name: "a", namespace: "default" },
       spec: { nodeName: "k8s-worker01", containers: [{ name: "c", image: "nginx" }] },

@@ -45,7 +45,13 @@ describe("IPPool", () => {
       'spec.cidr: Invalid value: "10.1.0.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)',
     ]);
     expect(pool({ cidr: "10.1.0.0/16", blockSize: 12 })).toEqual([
-      "spec.blockSize: Invalid value: 12: must be between the prefix length of the pool (16) and 32, inclusive",
+      "spec.blockSize: Invalid value: 12: must be between 20 and 32, inclusive",
+    ]);
+    expect(pool({ cidr: "10.1.0.0/24", blockSize: 23 })).toEqual([
+      "spec.blockSize: Invalid value: 23: must be between the prefix length of the pool (24) and 32, inclusive",
+    ]);
+    expect(pool({ cidr: "fd00::/48", blockSize: 64 })).toEqual([
+      "spec.blockSize: Invalid value: 64: must be between 116 and 128, inclusive",
     ]);
     expect(pool({ cidr: "10.1.0.0/16", reservedRanges: ["10.1.0.1-10.1.0.9", "x"] })).toEqual([
       'spec.reservedRanges[1]: Invalid value: "x": must be a CIDR or a range FIRST-LAST',
