@@ -12,10 +12,12 @@ export async function clusterSoakCommand(args: string[]): Promise<void> {
     seed: Date.now() & 0x7fffffff,
     rounds: 1,
   });
+  const interrupted = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupted.abort());
   for (let round = 0; round < rounds; round++) {
     const own = seed + round;
     console.log(`seed ${own}: ${operations} operations, ${kills} kills`);
-    const options = { seed: own, operations, kills, convergeMs: 180_000 };
+    const options = { seed: own, operations, kills, convergeMs: 180_000, signal: interrupted.signal };
     const result = await clusterSoak({ ...options, say: (line) => console.log(`  ${line}`) });
     console.log(`  ${JSON.stringify(result.operations)}`);
     console.log(`  killed ${JSON.stringify(result.kills)}`);

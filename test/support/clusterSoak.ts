@@ -28,6 +28,8 @@ export interface ClusterSoakOptions {
   /** How long everything may take to come right in the end. */
   convergeMs: number;
   say?: (line: string) => void;
+  /** Ends it early, with everything cleared. */
+  signal?: AbortSignal;
 }
 
 export interface ClusterSoakResult {
@@ -137,6 +139,9 @@ export function planOf({ seed, operations: count, kills: killCount }: ClusterSoa
   return { operations, kills };
 }
 
+/** An operation that waits so long for its answer is told of. */
+const SLOW_MS = 5_000;
+
 // ---- run ------------------------------------------------------------------------------------------
 
 /** Runs the plan of `options`. Throws, with the seed, at what does not come right. */
@@ -144,12 +149,21 @@ export async function clusterSoak(options: ClusterSoakOptions): Promise<ClusterS
   const cluster = await TestCluster.start({ apiArguments: ["--address-grace", "2"] });
   try {
     await cluster.addMachine(GUEST, "192.168.2.34");
-    return await new Soak(cluster, options).run();
+    return await Promise.race([new Soak(cluster, options).run(), aborted(options.signal)]);
   } catch (error) {
     throw new Error(`seed ${options.seed}: ${(error as Error).message}\n${cluster.logs()}`, { cause: error });
   } finally {
     await cluster.close();
   }
+}
+
+/** Rejects when the signal comes. */
+function aborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const end = () => reject(new Error("interrupted"));
+    if (signal?.aborted) end();
+    signal?.addEventListener("abort", end, { once: true });
+  });
 }
 
 class Soak {
@@ -175,8 +189,12 @@ class Soak {
     const strikes: Promise<void>[] = [];
     const begin = performance.now();
     for (const [i, operation] of operations.entries()) {
+      if (this.options.signal?.aborted) break;
       for (const kill of kills) if (kill.at === i) strikes.push(this.strike(kill));
+      const started = performance.now();
       await this.perform(operation);
+      if (performance.now() - started > SLOW_MS)
+        say(`operation ${i} (${operation.do}) took ${seconds(started)} s`);
       this.counts[operation.do] = (this.counts[operation.do] ?? 0) + 1;
       if (this.failure !== undefined) throw this.failure;
       if ((i + 1) % 100 === 0)
