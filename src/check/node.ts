@@ -79,6 +79,7 @@ function describe({ pools, blocks, nodes, pods }: IpamObjects, status: AgentStat
       uso: "auto",
       threads: status.dataplane.threads === 2 ? 2 : 1,
       spinMicroseconds: 0,
+      cpuLatency: "off",
     },
   };
 }

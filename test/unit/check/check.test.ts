@@ -87,7 +87,7 @@ function source(node: string, address: string): KubeSource {
       node,
       stateDir: join(base, node),
       underlay: { address, port: 4789, vni: 4096, mtu: null },
-      dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50 },
+      dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "off" },
     },
     podNetns: "/run/netns/{namespace}.{name}",
     description: {
