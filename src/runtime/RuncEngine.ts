@@ -10,13 +10,15 @@ import { spawn } from "node:child_process";
 import {
   chmodSync,
   closeSync,
-  constants as fsConstants,
-  type FSWatcher,
   existsSync,
+  type FSWatcher,
+  constants as fsConstants,
+  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -41,7 +43,7 @@ import { identify, isRunning, type ProcessId, run, runOrThrow } from "./command.
 import { readLog } from "./criLog.js";
 import { Layout, runcId } from "./layout.js";
 import { lookAtMachine } from "./machine.js";
-import { cgroupOf, type Machine, type OciSpec, ociSpec } from "./oci.js";
+import { CGROUP_PARENT, type Machine, type OciSpec, ociSpec, podCgroup } from "./oci.js";
 import type { ExecOptions, ExecSession, LogOptions } from "./PodAccess.js";
 import { layRootfs } from "./rootfs.js";
 import { execInContainer } from "./runcExec.js";
@@ -183,7 +185,8 @@ export class RuncEngine implements ContainerEngine {
     }
     await this.unpin(found.spec);
     rmSync(this.layout.pod(uid).directory, { recursive: true, force: true });
-    this.removeCgroups(uid);
+    // runc removes a container's cgroups; those of its pod are ours.
+    if (this.machine!.cgroups) removeHierarchies(podCgroup(uid));
     this.known.delete(uid);
   }
 
@@ -218,6 +221,16 @@ export class RuncEngine implements ContainerEngine {
     }
   }
 
+  /** Removes every pod and the directory; for when no agent uses it any more. Returns the pods' names. */
+  async removeAll(): Promise<string[]> {
+    const names = this.sandboxes().map(({ spec }) => `${spec.namespace}/${spec.name}`);
+    for (const uid of [...this.known.keys()]) await this.removeSandbox(uid);
+    this.stop();
+    removeHierarchies(CGROUP_PARENT);
+    rmSync(this.layout.root, { recursive: true, force: true });
+    return names;
+  }
+
   // ---- recovery -----------------------------------------------------------------------------
 
   private async recover(uid: string): Promise<void> {
@@ -225,8 +238,7 @@ export class RuncEngine implements ContainerEngine {
     const spec = readJson<SandboxSpec>(paths.record);
     if (spec === null) {
       // Begun and never recorded: nothing was started in it.
-      for (const path of [paths.ipc, paths.uts])
-        if (isNamespace(path)) await run(["umount", "--lazy", path]);
+      for (const path of [paths.ipc, paths.uts]) if (isNamespace(path)) await run(["umount", "--lazy", path]);
       rmSync(paths.directory, { recursive: true, force: true });
       return;
     }
@@ -437,15 +449,14 @@ export class RuncEngine implements ContainerEngine {
     const text = readText(paths.exit);
     if (text !== null && text !== "") {
       const exitCode = Number.parseInt(text, 10);
-      const killedForMemory =
-        existsSync(join(paths.bundle, "oom")) || existsSync(join(paths.bundle, "../oom"));
+      const killedForMemory = existsSync(join(paths.bundle, "oom"));
       const finishedAt = Math.round(statSync(paths.exit).mtimeMs);
       const reason = exitCode === 0 ? "Completed" : killedForMemory ? "OOMKilled" : "Error";
       return { exitCode, reason, message: lastWords(paths.termination), finishedAt };
     }
     if (isRunning(instance.record.process!)) return null;
     const conmon = Number(readText(paths.conmonPid) ?? 0);
-    if (conmon > 0 && (readText(`/proc/${conmon}/comm`) ?? "").trim() === "conmon") return null;
+    if (identify(conmon) !== null && readText(`/proc/${conmon}/comm`) === "conmon\n") return null;
     return {
       exitCode: UNKNOWN_END,
       reason: "ContainerStatusUnknown",
@@ -477,18 +488,6 @@ export class RuncEngine implements ContainerEngine {
     return work;
   }
 
-  /** runc removes a container's cgroups; those of its pod are ours. */
-  private removeCgroups(uid: string): void {
-    if (!this.machine?.cgroups) return;
-    const parent = cgroupOf(uid, "", 0).split("/").slice(0, -1).join("/");
-    for (const hierarchy of ["", ...namesIn("/sys/fs/cgroup")])
-      try {
-        rmdirSync(join("/sys/fs/cgroup", hierarchy, parent));
-      } catch {
-        // Not there, or none of ours.
-      }
-  }
-
   private rotate(instance: Instance): void {
     const { log, ctl } = this.layout.container(instance);
     try {
@@ -511,7 +510,16 @@ function stateOf({ uid, container, attempt, record }: Instance): ContainerState 
   const { imageName, stopSignal, startedAt, process: first, end, memory } = record;
   const id = { uid, container, attempt };
   const running = first !== null && end === null;
-  return { ...id, imageName, containerId: `runc://${runcId(id)}`, stopSignal, running, startedAt, end, memory };
+  return {
+    ...id,
+    imageName,
+    containerId: `runc://${runcId(id)}`,
+    stopSignal,
+    running,
+    startedAt,
+    end,
+    memory,
+  };
 }
 
 function startError(message: string, at: number): ContainerEnd {
@@ -557,8 +565,17 @@ function send(target: ProcessId, signal: string): void {
   }
 }
 
+/** The end of a file that the container writes, and may have made huge. */
 function lastWords(file: string): string {
-  return (readText(file) ?? "").slice(-MOST_MESSAGE_BYTES);
+  const fd = openSync(file, "r");
+  try {
+    const { size } = fstatSync(fd);
+    const bytes = Buffer.alloc(Math.min(size, MOST_MESSAGE_BYTES));
+    readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+    return bytes.toString("utf8");
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function readText(file: string): string | null {
@@ -589,4 +606,14 @@ function namesIn(directory: string): string[] {
   } catch {
     return [];
   }
+}
+
+/** Removes an empty cgroup from every hierarchy that has it. */
+function removeHierarchies(path: string): void {
+  for (const hierarchy of ["", ...namesIn("/sys/fs/cgroup")])
+    try {
+      rmdirSync(join("/sys/fs/cgroup", hierarchy, path));
+    } catch {
+      // Not there, or not empty: another agent's.
+    }
 }

@@ -50,7 +50,9 @@ export class Layout {
     return join(this.pods, uid, "containers", container);
   }
 
-  container(id: ContainerId): Record<"bundle" | "record" | "spec" | "rootfs" | "log" | "termination", string> &
+  container(
+    id: ContainerId,
+  ): Record<"bundle" | "record" | "spec" | "rootfs" | "log" | "termination", string> &
     Record<"pid" | "conmonPid" | "ctl" | "exit", string> {
     const bundle = join(this.attempts(id), String(id.attempt));
     const at = (name: string) => join(bundle, name);

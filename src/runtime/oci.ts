@@ -141,7 +141,9 @@ export function ociSpec(
     hostname: pod.hostname,
     mounts: mounts(container, sandbox, terminationLog, machine),
     linux: {
-      ...(machine.cgroups ? { cgroupsPath: cgroupOf(pod.uid, container.container, container.attempt) } : {}),
+      ...(machine.cgroups
+        ? { cgroupsPath: `${podCgroup(pod.uid)}/${container.container}-${container.attempt}` }
+        : {}),
       namespaces: [
         { type: "pid" },
         { type: "mount" },
@@ -162,9 +164,12 @@ function asUser({ uid, gid }: { uid: number; gid: number }): string[] {
   return ["unshare", "--user", `--map-user=${uid}`, `--map-group=${gid}`, "--"];
 }
 
-/** Path in the cgroup hierarchies. */
-export function cgroupOf(uid: string, container: string, attempt: number): string {
-  return `/podwire/${uid}/${container}-${attempt}`;
+/** Above all pods' cgroups. */
+export const CGROUP_PARENT = "/podwire";
+
+/** A pod's path in the cgroup hierarchies; its containers' lie below. */
+export function podCgroup(uid: string): string {
+  return `${CGROUP_PARENT}/${uid}`;
 }
 
 function resources({ memoryLimit, cpuLimit }: ContainerSpec): object {

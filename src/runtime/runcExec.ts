@@ -195,10 +195,11 @@ class Gate {
 
   private look(): void {
     if (this.commandPid() > 0) this.pass();
-    else this.timer ??= setTimeout(() => {
-      this.timer = null;
-      if (!this.open) this.look();
-    }, LOOK_MS);
+    else
+      this.timer ??= setTimeout(() => {
+        this.timer = null;
+        if (!this.open) this.look();
+      }, LOOK_MS);
   }
 
   private pass(): void {
@@ -210,7 +211,10 @@ class Gate {
 /** SIGHUP to the command, SIGKILL if that does not end it; `end` where there is no command yet. */
 function hangUp(pid: number, end: () => void): void {
   const startTime = pid > 0 ? startTimeOf(pid) : "";
-  if (startTime === "") return end();
+  if (startTime === "") {
+    end();
+    return;
+  }
   send(pid, "SIGHUP");
   setTimeout(() => {
     if (startTimeOf(pid) === startTime) send(pid, "SIGKILL");
