@@ -8,7 +8,7 @@ set -eu
 # shellcheck disable=SC2086 # lists of words are meant to be split
 
 BUILD='g++:g++ make:make python3:python3'
-LAB='ip:iproute2 curl:curl nginx:nginx apache2:apache2-bin redis-server:redis-server redis-cli:redis-tools setpriv:util-linux sysctl:procps nsenter:util-linux'
+LAB='ip:iproute2 curl:curl nginx:nginx apache2:apache2-bin redis-server:redis-server redis-cli:redis-tools setpriv:util-linux sysctl:procps nsenter:util-linux runc:runc conmon:conmon'
 TEST="$LAB ping:iputils-ping iperf3:iperf3 tshark:tshark tcpdump:tcpdump ethtool:ethtool"
 
 case "${1:-lab}" in

@@ -5,6 +5,7 @@
  *   state.json   devices made, or about to be made: written before each is made, for cleanup
  *   agent.sock   status socket
  *   ready        {pid, node}, while the agent is ready
+ *   runtime      path of the directory of the pods that this agent runs itself, where it does
  *   config.json  the last config that came from an API server, for a start while that is away
  */
 import {
@@ -125,6 +126,7 @@ export class StateDir {
   readonly socketFile: string;
   readonly readyFile: string;
   readonly configFile: string;
+  readonly runtimeFile: string;
   private readonly lockFile: string;
   /** Uppermost directory that create() made, "" where all existed. */
   private made = "";
@@ -135,6 +137,7 @@ export class StateDir {
     this.socketFile = join(path, "agent.sock");
     this.readyFile = join(path, "ready");
     this.configFile = join(path, "config.json");
+    this.runtimeFile = join(path, "runtime");
     this.lockFile = join(path, "agent.lock");
   }
 
@@ -182,8 +185,8 @@ export class StateDir {
 
   /** Removes every file of ours, and the directory if it is empty then. */
   remove(): void {
-    const { recordFile, socketFile, readyFile, configFile, lockFile } = this;
-    for (const file of [recordFile, socketFile, readyFile, configFile, lockFile])
+    const { recordFile, socketFile, readyFile, configFile, runtimeFile, lockFile } = this;
+    for (const file of [recordFile, socketFile, readyFile, configFile, runtimeFile, lockFile])
       rmSync(file, { force: true });
     removeEmpty(this.path);
   }

@@ -44,6 +44,11 @@ export function agentCommand(): Command {
       "--pod-port <port>",
       "TCP port for pods' logs and commands, where the agent runs pods (default: 10250)",
     )
+      "--run-pods",
+      "run this node's pods as processes, with runc and conmon, where there is no kubelet",
+    )
+    .option("--runtime-dir <dir>", "directory of those pods (default: /var/lib/podwire/runtime)")
+    .option("--images <file>", "table of what runs for which image (default: /etc/podwire/images.yaml)")
     .option("--node-label <key=value...>", "labels of the Node")
     .addOption(new Option("--tunnel-gso <mode>", "tunnel GSO device").choices(["auto", "on", "off"]))
     .addOption(new Option("--uso <mode>", "UDP segmentation on TAP devices").choices(["auto", "on", "off"]))

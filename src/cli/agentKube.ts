@@ -8,6 +8,7 @@ import { KubeSource } from "../agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
 import { readMachine } from "../agent/machine.js";
 import type { PodPort } from "../agent/podPort/startPodPort.js";
+import type { PodRuntime } from "../agent/podRuntime.js";
 import { Allocator } from "../ipam/Allocator.js";
 import { CertificateRenewal } from "../kube/CertificateRenewal.js";
 import { KubeClient } from "../kube/KubeClient.js";
@@ -32,6 +33,9 @@ export interface KubeAgentOptions {
   stateDir?: string;
   podNetns?: string;
   podPort?: string;
+  runPods?: true;
+  runtimeDir?: string;
+  images?: string;
   nodeLabel?: string[];
   tunnelGso?: "auto" | "on" | "off";
   uso?: "auto" | "on" | "off";
@@ -42,14 +46,10 @@ export interface KubeAgentOptions {
 
 type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">;
 
-/**
- * Runs the agent. With `access` to pods it serves their logs and commands on the pod port; without, that
- * stays closed.
- */
-export async function serveFromKube(options: KubeAgentOptions, access?: PodAccess): Promise<void> {
+/** Runs the agent. Where it runs the pods, it serves their logs and commands on the pod port. */
+export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
   const base = baseOf(options);
-  const podPort =
-    access === undefined ? undefined : (number("--pod-port", options.podPort, 1, 65535) ?? POD_PORT);
+  const podPort = options.runPods ? (number("--pod-port", options.podPort, 1, 65535) ?? POD_PORT) : undefined;
   const labels = labelsOf(options.nodeLabel ?? []);
   const api = await KubeClient.fromFile(options.kubeconfig).catch((error: Error) => {
     throw wrong("--kubeconfig", error.message, "`podwire join` makes one for this node.");
@@ -64,27 +64,31 @@ export async function serveFromKube(options: KubeAgentOptions, access?: PodAcces
     onError: (error, goodUntil) =>
       log.warn({ error: String(error), goodUntil }, "client certificate not renewed"),
   }).start();
+  const podNetns = options.podNetns ?? "/run/netns/{namespace}.{name}";
   const source = new KubeSource({
     api,
     claimer: new Allocator(api, base.node),
     base,
-    podNetns: options.podNetns ?? "/run/netns/{namespace}.{name}",
+    podNetns,
     description: { labels, machine: readMachine(), version, podPort },
     save: saveConfig,
     log,
   });
   let agent: Agent | null = null;
+  let runtime: PodRuntime | null = null;
   let served: PodPort | null = null;
   const stopping = onSignals({
     stop: async () => {
       await served?.close();
       await renewal.stop();
+      await runtime?.stop();
       await source.stop();
       await agent?.stop();
       api.close();
     },
     reload: () => void agent?.resync(),
   });
+  if (options.runPods) runtime = await startRuntime(options, base, podNetns, api, parts);
   source.start();
   const config = await firstConfig(source, base, () =>
     log.warn({}, "no answer from the API server yet; starting with the last known config"),
@@ -96,9 +100,10 @@ export async function serveFromKube(options: KubeAgentOptions, access?: PodAcces
     agent = await Agent.start(loaded(options, { ...config, pods: present }), { ...parts, lenientPods: true });
     const running = agent;
     await source.feed({ ...config, pods: present }, (next) => running.update(next));
-    served = await openPodPort(base, podPort, access, api, log);
+    served = await openPodPort(base, podPort, runtime?.access, api, log);
   } catch (error) {
     await renewal.stop();
+    await runtime?.stop();
     await source.stop();
     api.close();
     throw error;
@@ -119,6 +124,38 @@ async function openPodPort(
   const { startPodPort } = await import("../agent/podPort/startPodPort.js");
   const { address } = underlay;
   return startPodPort({ address, port, access, log, tls: () => servingCertificate(api, node, [address]) });
+}
+
+/** Pods are run from the start: they need no dataplane to go on. */
+async function startRuntime(
+  options: KubeAgentOptions,
+  { node, stateDir, underlay }: Base,
+  podNetns: string,
+  api: KubeClient,
+  { host, log }: AgentParts,
+): Promise<PodRuntime> {
+  // Loaded here: most agents run beside a container runtime.
+  const { DEFAULT_RUNTIME_DIR, startPodRuntime } = await import("../agent/podRuntime.js");
+  const { DEFAULT_IMAGE_FILE } = await import("../runtime/images.js");
+  const directory = options.runtimeDir ?? DEFAULT_RUNTIME_DIR;
+  if (!directory.startsWith("/")) throw wrong("--runtime-dir", "must be an absolute path", "");
+  try {
+    return await startPodRuntime({
+      api,
+      host,
+      log,
+      node,
+      nodeAddress: underlay.address,
+      stateDir,
+      podNetns,
+      directory,
+      imageFile: options.images ?? DEFAULT_IMAGE_FILE,
+      imageFileRequired: options.images !== undefined,
+    });
+  } catch (error) {
+    api.close();
+    throw wrong("--run-pods", (error as Error).message, "");
+  }
 }
 
 /** From the API; from the last time where that does not answer soon. */

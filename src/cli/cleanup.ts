@@ -11,13 +11,22 @@ interface Options {
 export function cleanupCommand(): Command {
   return new Command("cleanup")
     .description(
-      "Remove every device (with its addresses, routes and neighbours) that agents on a state directory\n" +
+      "End the pods that the agent runs, and remove every device (with its addresses, routes and neighbours) that agents on a state directory\n" +
         "made, in this node's namespace and in the pods'. May be repeated.",
     )
     .option("-c, --config <file>", "config file that names the state directory")
     .option("-d, --state-dir <dir>", "the state directory (default: /run/podwire)")
     .option("-f, --force", "even while an agent runs there (which will make its devices again)")
     .action(run);
+}
+
+/** Pods that `agent --run-pods` left running. */
+async function removePods(directory: string, force: boolean): Promise<void> {
+  const { LockedError, StateDir } = await import("../agent/StateDir.js");
+  const holder = new StateDir(directory).holder();
+  if (holder !== 0 && !force) throw new LockedError(directory, holder);
+  const { removePods } = await import("../agent/podRuntime.js");
+  for (const pod of await removePods(directory)) process.stdout.write(`removed pod ${pod}\n`);
 }
 
 async function run(options: Options): Promise<void> {
@@ -28,6 +37,7 @@ async function run(options: Options): Promise<void> {
   const { LockedError } = await import("../agent/StateDir.js");
   try {
     const directory = await stateDirectory(options);
+    await removePods(directory, options.force === true);
     const report = await cleanup(directory, new NetlinkHost(native), options.force === true);
     for (const device of report.removed) process.stdout.write(`removed ${device}\n`);
     for (const device of report.gone) process.stdout.write(`${device} was gone already\n`);

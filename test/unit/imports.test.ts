@@ -46,14 +46,13 @@ const TABLE: Record<string, Rule> = {
     "packet/layout",
     "binding",
     "kube",
-    // What the pod port asks of whoever runs the pods.
-    "runtime/PodAccess",
+    "runtime",
   ]),
   kube: free([]),
+  runtime: free(["kube"]),
   ipam: free(["model", "kube"]),
   apiserver: free(["kube", "model"]),
   controllers: free(["apiserver/resource", "kube", "model"]),
-  runtime: free([]),
   // Holds what the API says against what a node says and has.
   check: free([
     "agent",
