@@ -44,6 +44,7 @@ export function agentCommand(): Command {
       "--pod-port <port>",
       "TCP port for pods' logs and commands, where the agent runs pods (default: 10250)",
     )
+    .option(
       "--run-pods",
       "run this node's pods as processes, with runc and conmon, where there is no kubelet",
     )
