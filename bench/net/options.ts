@@ -1,8 +1,10 @@
 /** Command line of `npm run bench -- net`. */
 
 import { parseArgs } from "node:util";
-import { MEASURES, type Measure, selectMeasures } from "./measures.js";
-import { LAN_KINDS, type LanKind } from "./topology.js";
+import { list, positive } from "../arguments.js";
+import type { Measure } from "../testbed/measures.js";
+import { LAN_KINDS, type LanKind } from "../testbed/topology.js";
+import { MEASURES, selectMeasures } from "./measures.js";
 import { BASE_KEY, DEFAULT_VARIANTS, selectVariants, VARIANT_KEYS, type Variant } from "./variants.js";
 
 export interface NetOptions {
@@ -63,14 +65,4 @@ export function parseNetOptions(args: readonly string[]): NetOptions | "help" {
     }),
     json: values.json ?? null,
   };
-}
-
-function list(text: string): string[] {
-  return text.split(",").filter((item) => item !== "");
-}
-
-function positive(name: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} takes a whole number above 0`);
-  return value;
 }

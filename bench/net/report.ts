@@ -2,14 +2,17 @@
 
 import { judge, ratios, type Series, summarize, type Verdict } from "../stats.js";
 import { formatNumber, formatSummary, renderTable } from "../table.js";
-import type { CpuUse, Memory } from "./accounting.js";
-import type { Figure, Measure } from "./measures.js";
-import type { LanKind } from "./topology.js";
+import type { CpuUse, Memory } from "../testbed/accounting.js";
+import type { Figure, Measure } from "../testbed/measures.js";
+import { failureNotes, limitNotes, machineNotes } from "../testbed/notes.js";
+import type { Records } from "../testbed/records.js";
+import type { LanKind } from "../testbed/topology.js";
+import { TARGETS } from "./measures.js";
 import { BASE_KEY, type Variant } from "./variants.js";
 import { LONGEST_WIRE_FRAME, type WireCheck } from "./wire.js";
 
-/** Everything measured over one kind of LAN. */
-export interface LanResult {
+/** Everything measured over one kind of LAN; a series is a variant. */
+export interface LanResult extends Records {
   kind: LanKind;
   /** What crossed the LAN under each variant. */
   wire: Record<string, WireCheck>;
@@ -19,20 +22,10 @@ export interface LanResult {
   otherCores: number[];
   /** Variants that did not come up, and why. */
   failed: Record<string, string>;
-  /** Figure by variant and figure, one value per repetition. */
-  values: Record<string, Record<string, (number | null)[]>>;
-  /** CPU time by variant and test. */
-  cpu: Record<string, Record<string, (CpuUse | null)[]>>;
-  /** What qualifies the figures, by variant and test. */
-  details: Record<string, Record<string, (Record<string, number | boolean> | null)[]>>;
   /** Memory of a variant's agents at the end. */
   memory: Record<string, Memory[]>;
-  /** Tests that gave no figure. */
-  errors: { repetition: number; test: string; variant: string; message: string }[];
 }
 
-/** Cores used by others above which the figures say more about them than about us. */
-const BUSY_MACHINE = 0.15;
 const MARKS: Record<Verdict, string> = { goal: "✓✓", floor: "✓", missed: "✗" };
 
 /** All tables of one LAN kind. */
@@ -94,7 +87,7 @@ function formatRatios(result: LanResult, measures: readonly Measure[], variants:
       ...columns.map((variant) => {
         const summary = summarize(ratios(series(result, variant, figure), baseSeries(result, figure)));
         if (summary === null) return "–";
-        const target = variant.target === null ? undefined : figure.targets?.[variant.target];
+        const target = variant.target === null ? undefined : TARGETS[figure.key]?.[variant.target];
         const mark = target === undefined ? "" : ` ${MARKS[judge(summary.median, target, figure.better)]}`;
         return formatSummary(summary, 2) + mark;
       }),
@@ -106,7 +99,7 @@ function formatRatios(result: LanResult, measures: readonly Measure[], variants:
 /** Floor and goal of a row: portable / tunnel where they differ. */
 function formatTargets(figure: Figure, columns: readonly Variant[]): [string, string] {
   const targets = columns
-    .map((variant) => (variant.target === null ? undefined : figure.targets?.[variant.target]))
+    .map((variant) => (variant.target === null ? undefined : TARGETS[figure.key]?.[variant.target]))
     .filter((target) => target !== undefined);
   const bound = figure.better === "higher" ? "≥" : "≤";
   const joined = (values: number[]) => {
@@ -166,49 +159,15 @@ function formatNotes(
   measures: readonly Measure[],
   variants: readonly Variant[],
 ): string[] {
-  const notes: string[] = [];
-  for (const measure of measures) {
-    const having = (variant: Variant, detail: string) =>
-      (result.details[variant.key]?.[measure.key] ?? []).filter((details) => details?.[detail] === true)
-        .length;
-    const limited = variants.filter((variant) => having(variant, "senderLimited") > 0);
-    for (const variant of variants.filter((each) => having(each, "noRate") > 0)) {
-      notes.push(
-        `${measure.figures[0].title}: for ${variant.title} every rate tried lost more in ` +
-          `${having(variant, "noRate")} repetitions, which count as 0.`,
-      );
-    }
-    if (limited.length > 0) {
-      notes.push(
-        `${measure.figures[0].title}: iperf3's sender was the limit for ${limited
-          .map((variant) => variant.title)
-          .join(", ")} (nothing lost at the most it could offer).`,
-      );
-    }
-  }
-  if (variants.some((variant) => variant.overlay === "podwire")) {
-    notes.push(`Idle, all agents together used ${formatNumber(result.idleCores, 3)} cores.`);
-  }
-  const other = summarize(result.otherCores);
-  if (other !== null && other.median > BUSY_MACHINE) {
-    const cores = formatSummary(other, 2);
-    notes.push(
-      `The machine was busy with something else (${cores} cores between the tests): do not trust this.`,
-    );
-  }
-  const uses = Object.values(result.cpu).flatMap((tests) => Object.values(tests).flat());
-  const stolen = uses.reduce((sum, use) => sum + (use?.stolen ?? 0), 0);
-  const seconds = uses.reduce((sum, use) => sum + (use?.seconds ?? 0), 0);
-  if (stolen > 0.02 * seconds) {
-    notes.push(`The hypervisor took ${formatNumber((100 * stolen) / seconds, 1)} % of a core away.`);
-  }
-  for (const [key, reason] of Object.entries(result.failed)) notes.push(`${key} did not come up: ${reason}`);
-  for (const error of result.errors) {
-    notes.push(
-      `No figure: ${error.test}, ${error.variant}, repetition ${error.repetition}: ${error.message}`,
-    );
-  }
-  return notes;
+  const idle = variants.some((variant) => variant.overlay === "podwire")
+    ? [`Idle, all agents together used ${formatNumber(result.idleCores, 3)} cores.`]
+    : [];
+  return [
+    ...limitNotes(result, measures, variants),
+    ...idle,
+    ...machineNotes(result, result.otherCores),
+    ...failureNotes(result, result.failed),
+  ];
 }
 
 function figuresOf(measures: readonly Measure[]): Figure[] {

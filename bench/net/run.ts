@@ -7,17 +7,21 @@
  * one variant carries traffic at any time; that idle agents take nothing is measured too.
  */
 
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { attempt, Launcher } from "../command.js";
+import { Launcher } from "../command.js";
 import { describeMachine, formatMachine, type Machine } from "../machine.js";
-import { formatDuration, formatNumber } from "../table.js";
-import { accounted } from "./accounting.js";
-import { type Measure, type Measured, MeasureError, someTcp, someUdp } from "./measures.js";
+import { formatDuration } from "../table.js";
+import { accounted } from "../testbed/accounting.js";
+import { type Measure, MeasureError, someTcp, someUdp } from "../testbed/measures.js";
+import { emptyRecords, noteError, record } from "../testbed/records.js";
+import { clearEarlierRuns, inSession, obstacle, sleep } from "../testbed/session.js";
+import { TestbedError } from "../testbed/TestbedError.js";
+import { type LanKind, workDirectory } from "../testbed/topology.js";
+import { TARGETS } from "./measures.js";
 import { NET_HELP, type NetOptions, parseNetOptions } from "./options.js";
 import { formatLan, type LanResult, wireHolds } from "./report.js";
-import { sleep, Testbed, TestbedError } from "./testbed.js";
-import { clearLeftovers, type LanKind, removeSets, workDirectory } from "./topology.js";
+import { Testbed } from "./Testbed.js";
 import { BASE_KEY, type Variant } from "./variants.js";
 import { captureWire } from "./wire.js";
 
@@ -56,13 +60,12 @@ export async function runNet(args: readonly string[], root: string): Promise<num
     return 0;
   }
   const options = parsed;
-  const problem = missing();
+  const problem = obstacle("net", PROGRAMS);
   if (problem !== null) {
     console.error(problem);
     return EXIT_USAGE;
   }
-  const cleared = clearLeftovers();
-  if (cleared > 0) console.error(`cleared ${cleared} namespaces of an earlier run`);
+  clearEarlierRuns();
 
   const machine = describeMachine(root, {
     iperf3: ["iperf3", "--version"],
@@ -107,16 +110,8 @@ class NetRun {
 
   /** Measures every kind of LAN in turn, and shows each. Leaves nothing behind, however it ends. */
   async measureAll(show: (result: LanResult) => void): Promise<LanResult[]> {
-    mkdirSync(workDirectory(), { recursive: true, mode: 0o700 });
-    const clear = () => this.clear();
-    const signals = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
-    const handlers = Object.entries(signals).map(([signal, code]) => {
-      const handler = () => process.exit(code);
-      process.on(signal, handler);
-      return [signal, handler] as const;
-    });
-    process.on("exit", clear);
-    try {
+    const sets = () => this.beds.map((bed) => bed.set);
+    return inSession(this.launcher, sets, async () => {
       const results: LanResult[] = [];
       for (const kind of this.options.lans) {
         const result = await this.measureLan(kind);
@@ -124,11 +119,7 @@ class NetRun {
         results.push(result);
       }
       return results;
-    } finally {
-      this.clear();
-      process.off("exit", clear);
-      for (const [signal, handler] of handlers) process.off(signal, handler);
-    }
+    });
   }
 
   private async measureLan(kind: LanKind): Promise<LanResult> {
@@ -138,11 +129,8 @@ class NetRun {
       idleCores: 0,
       otherCores: [],
       failed: {},
-      values: {},
-      cpu: {},
-      details: {},
       memory: {},
-      errors: [],
+      ...emptyRecords(),
     };
     for (const variant of this.options.variants) await this.bringUp(variant, kind, result);
     const beds = this.beds;
@@ -152,12 +140,10 @@ class NetRun {
     result.idleCores = idle.processes / idle.seconds;
     for (const bed of beds) {
       result.values[bed.variant.key] = {};
-      result.cpu[bed.variant.key] = {};
-      result.details[bed.variant.key] = {};
       try {
         result.wire[bed.variant.key] = await this.warmUp(bed);
       } catch (error) {
-        this.note(result, { repetition: 0, test: "warm-up", variant: bed.variant.key, error });
+        noteError(result, { repetition: 0, test: "warm-up", variant: bed.variant.key, error });
       }
     }
     for (let repetition = 0; repetition < this.options.repetitions; repetition++) {
@@ -181,10 +167,10 @@ class NetRun {
 
   /** Sets one variant up. Without the kernel's there is nothing to compare with; others may fail. */
   private async bringUp(variant: Variant, kind: LanKind, result: LanResult): Promise<void> {
-    const bed = new Testbed(this.launcher, variant, this.sets++);
+    const bed = new Testbed(this.launcher, variant, this.sets++, this.agentProgram);
     this.beds.push(bed);
     try {
-      await bed.up(kind, this.agentProgram);
+      await bed.up(kind);
     } catch (error) {
       if (variant.key === BASE_KEY || !(error instanceof TestbedError)) throw error;
       console.error(`${variant.title} did not come up: ${error.message}`);
@@ -207,63 +193,12 @@ class NetRun {
   }
 
   /** One test of one variant. Records what came of it; returns a word for the progress line. */
-  private async measureOne(
-    bed: Testbed,
-    measure: Measure,
-    repetition: number,
-    result: LanResult,
-  ): Promise<string> {
-    const variant = bed.variant.key;
-    let measured: Measured | null = null;
-    try {
+  private measureOne(bed: Testbed, measure: Measure, repetition: number, result: LanResult): Promise<string> {
+    return record(result, { series: bed.variant.key, measure, repetition }, () => {
       if (!bed.agentsAlive()) throw new MeasureError(`an agent ended\n${bed.agentLogs()}`);
-      measured = await measure.run({ launcher: this.launcher, bed, seconds: this.options.seconds });
-    } catch (error) {
-      this.note(result, { repetition: repetition + 1, test: measure.key, variant, error });
-    }
-    for (const figure of measure.figures) {
-      const values = result.values[variant];
-      values[figure.key] ??= [];
-      values[figure.key].push(measured?.values[figure.key] ?? null);
-    }
-    const cpu = result.cpu[variant];
-    cpu[measure.key] ??= [];
-    cpu[measure.key].push(measured?.cpu ?? null);
-    const details = result.details[variant];
-    details[measure.key] ??= [];
-    details[measure.key].push(measured?.details ?? null);
-    const first = measure.figures[0];
-    return `${variant} ${formatNumber(measured?.values[first.key] ?? Number.NaN, first.decimals)}`;
+      return measure.run({ launcher: this.launcher, path: bed, seconds: this.options.seconds });
+    });
   }
-
-  /** Records a test that gave no figure. Any other error is a fault of the benchmark's own. */
-  private note(
-    result: LanResult,
-    failure: { repetition: number; test: string; variant: string; error: unknown },
-  ): void {
-    const { error, ...where } = failure;
-    if (!(error instanceof MeasureError)) throw error;
-    result.errors.push({ ...where, message: error.message });
-  }
-
-  /** Ends every program and removes every namespace, synchronously. */
-  private clear(): void {
-    this.launcher.killAll();
-    removeSets(this.beds.map((bed) => bed.set));
-    this.beds = [];
-    rmSync(workDirectory(), { recursive: true, force: true });
-  }
-}
-
-/** What stands in the way of a run, null for nothing. */
-function missing(): string | null {
-  if (process.getuid?.() !== 0) return "bench net makes network namespaces: it needs root";
-  const absent = Object.entries(PROGRAMS).filter(
-    ([program]) => attempt(["sh", "-c", `command -v ${program}`]) === "",
-  );
-  if (absent.length === 0) return null;
-  const packages = [...new Set(absent.map(([, name]) => name))].join(" ");
-  return `missing: ${absent.map(([program]) => program).join(", ")}. On Debian and Ubuntu: sh scripts/setup.sh bench, or apt-get install ${packages}`;
 }
 
 /** Seconds that a run will take, about. */
@@ -282,6 +217,7 @@ function writeJson(file: string, machine: Machine, options: NetOptions, results:
       variants: variants.map((variant) => variant.key),
     },
     figures: measures.flatMap((measure) => measure.figures),
+    targets: TARGETS,
     variants,
     lans: results,
   };

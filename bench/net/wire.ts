@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { inNetns, type Launcher } from "../command.js";
-import { LAN_MTU, type NetSet, SIDE_A, workDirectory } from "./topology.js";
+import { LAN_MTU, type NetSet, SIDE_A, workDirectory } from "../testbed/topology.js";
 
 /** Frames looked at, and how long to wait for them. */
 const CAPTURE_FRAMES = 20_000;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type RateProbe, searchRate } from "../../../bench/net/rateSearch.js";
+import { type RateProbe, searchRate } from "../../../bench/testbed/rateSearch.js";
 
 const SHORT = 1;
 const LONG = 2;

@@ -1,7 +1,8 @@
 /**
  * The namespaces that are measured in: for each variant two nodes on a LAN bridge and a pod on
  * each of them, with the addresses of the walkthrough. Knows no agent: podwire's pods come up
- * empty, the agents make what belongs into them.
+ * empty, the agents make what belongs into them. A benchmark may add a second pod on a node and a
+ * computer of the LAN that is no node.
  *
  *      podA                nodeA                    lan                    nodeB               podB
  *   ┌────────┐   ┌──────────────────────┐   ┌────────────────┐   ┌──────────────────────┐   ┌────────┐
@@ -19,11 +20,14 @@ import { join } from "node:path";
 import { attempt, inNetns, must } from "../command.js";
 
 /** Parts of a set. */
-export const ROLES = ["lan", "nodeA", "nodeB", "podA", "podB"] as const;
+const ROLES = ["lan", "nodeA", "nodeB", "podA", "podB"] as const;
 export type Role = (typeof ROLES)[number];
 
 /** One variant's namespaces: name by role. */
 export type NetSet = Record<Role, string>;
+
+/** A set with a second pod on node A and a computer of the LAN that is no node. */
+export type ServiceSet = NetSet & { podC: string; pc: string };
 
 /** The LAN links: as veth has them, or cutting every frame to the MTU before it leaves. */
 export type LanKind = "as-is" | "no-offload";
@@ -75,6 +79,11 @@ export const SIDES: readonly (readonly [Side, Side])[] = [
   [SIDE_B, SIDE_A],
 ];
 
+/** The second pod, on node A. */
+export const POD_C_ADDRESS = "10.1.235.212";
+/** The computer of the LAN. */
+export const PC_ADDRESS = "192.168.2.10";
+
 /** The LAN's MTU, and the pods': less 50 for IPv4, UDP, VXLAN and Ethernet. */
 export const LAN_MTU = 1500;
 const POD_MTU = LAN_MTU - 50;
@@ -105,7 +114,7 @@ const SEGMENTATION_FEATURES = [
 
 /** Names of set number `index` of this process. */
 export function nameSet(index: number): NetSet {
-  const name = (role: Role) => `${PREFIX}-${process.pid}-${index}${role}`;
+  const name = (role: Role) => netnsName(index, role);
   return {
     lan: name("lan"),
     nodeA: name("nodeA"),
@@ -113,6 +122,15 @@ export function nameSet(index: number): NetSet {
     podA: name("podA"),
     podB: name("podB"),
   };
+}
+
+/** Names of set number `index` of this process, with what services need beside. */
+export function nameServiceSet(index: number): ServiceSet {
+  return { ...nameSet(index), podC: netnsName(index, "podC"), pc: netnsName(index, "pc") };
+}
+
+function netnsName(index: number, role: keyof ServiceSet): string {
+  return `${PREFIX}-${process.pid}-${index}${role}`;
 }
 
 /** Path of a namespace, as other programs open it. */
@@ -127,28 +145,54 @@ export function workDirectory(): string {
 
 /** Makes the namespaces of `set`, the LAN and the nodes' links on it. */
 export function buildLan(set: NetSet, kind: LanKind): void {
-  for (const role of ROLES) {
-    must(["ip", "netns", "add", set[role]]);
-    ip(set[role], "link set lo up");
-  }
+  for (const role of ROLES) addNetns(set[role]);
   ip(set.lan, "link add br0 type bridge");
   ip(set.lan, "link set br0 up");
   for (const [side] of SIDES) {
     const node = set[side.node];
-    ip(node, `link add e0 type veth peer name ${side.bridgePort} netns ${set.lan}`);
-    ip(set.lan, `link set ${side.bridgePort} master br0 up`);
-    ip(node, `addr add ${side.address}/24 dev e0`);
-    ip(node, "link set e0 up");
+    linkToLan(set, node, side.bridgePort, side.address);
     if (kind === "no-offload") {
       dropSegmentation(node, "e0");
       dropSegmentation(set.lan, side.bridgePort);
     }
   }
-  // Enough source ports for thousands of new connections a second.
-  // iperf3 names its congestion control after it has connected. A socket that began with BBR, the
-  // default of some machines, then keeps BBR's pacing: a timer for every 64 KiB, which would be measured.
-  for (const pod of [set.podA, set.podB]) setSysctls(pod, { "net/ipv4/tcp_congestion_control": "reno" });
-  setSysctls(set.podA, { "net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1" });
+  for (const pod of [set.podA, set.podB]) prepareEnd(pod);
+  manySourcePorts(set.podA);
+}
+
+/** Makes the computer of the LAN and the namespace of the second pod, beside what buildLan made. */
+export function buildServiceEnds(set: ServiceSet): void {
+  addNetns(set.pc);
+  addNetns(set.podC);
+  linkToLan(set, set.pc, "toPc", PC_ADDRESS);
+  for (const end of [set.pc, set.podC]) prepareEnd(end);
+  manySourcePorts(set.pc);
+}
+
+function addNetns(netns: string): void {
+  must(["ip", "netns", "add", netns]);
+  ip(netns, "link set lo up");
+}
+
+/** Gives a machine its link to the bridge, and its address. */
+function linkToLan(set: NetSet, netns: string, bridgePort: string, address: string): void {
+  ip(netns, `link add e0 type veth peer name ${bridgePort} netns ${set.lan}`);
+  ip(set.lan, `link set ${bridgePort} master br0 up`);
+  ip(netns, `addr add ${address}/24 dev e0`);
+  ip(netns, "link set e0 up");
+}
+
+/**
+ * iperf3 names its congestion control after it has connected. A socket that began with BBR, the
+ * default of some machines, then keeps BBR's pacing: a timer for every 64 KiB, which would be measured.
+ */
+function prepareEnd(netns: string): void {
+  setSysctls(netns, { "net/ipv4/tcp_congestion_control": "reno" });
+}
+
+/** Enough source ports for thousands of new connections a second. */
+function manySourcePorts(netns: string): void {
+  setSysctls(netns, { "net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1" });
 }
 
 /** Pods on veth pairs, routed by their nodes: the peers' pods. */
@@ -161,15 +205,20 @@ export function buildRoutedPods(set: NetSet): void {
       "net/ipv4/conf/all/rp_filter": "0",
       "net/ipv4/conf/default/rp_filter": "0",
     });
-    ip(node, `link add pod0 type veth peer name eth0 netns ${pod}`);
-    ip(node, `link set pod0 mtu ${POD_MTU} up`);
-    ip(pod, `link set eth0 mtu ${POD_MTU} up`);
-    ip(pod, `addr add ${side.podAddress}/32 dev eth0`);
-    ip(pod, "route add 169.254.1.1 dev eth0 scope link");
-    ip(pod, "route add default via 169.254.1.1");
-    ip(pod, `neigh replace 169.254.1.1 lladdr ${macOf(node, "pod0")} dev eth0`);
-    ip(node, `route add ${side.podAddress}/32 dev pod0`);
+    buildRoutedPod(node, "pod0", pod, side.podAddress);
   }
+}
+
+/** One pod on a veth pair, whose end in the node is `link`; the node forwards already. */
+export function buildRoutedPod(node: string, link: string, pod: string, address: string): void {
+  ip(node, `link add ${link} type veth peer name eth0 netns ${pod}`);
+  ip(node, `link set ${link} mtu ${POD_MTU} up`);
+  ip(pod, `link set eth0 mtu ${POD_MTU} up`);
+  ip(pod, `addr add ${address}/32 dev eth0`);
+  ip(pod, "route add 169.254.1.1 dev eth0 scope link");
+  ip(pod, "route add default via 169.254.1.1");
+  ip(pod, `neigh replace 169.254.1.1 lladdr ${macOf(node, link)} dev eth0`);
+  ip(node, `route add ${address}/32 dev ${link}`);
 }
 
 /** Kernel vxlan devices between the nodes: no learning, static FDB and neighbours. */
@@ -196,7 +245,7 @@ export function buildPlainRouting(set: NetSet): void {
 
 /** Deletes the namespaces of `sets` and ends what still runs in them; absent ones are passed over. */
 export function removeSets(sets: readonly NetSet[]): void {
-  for (const set of sets) for (const role of ROLES) removeNetns(set[role]);
+  for (const set of sets) for (const netns of Object.values(set)) removeNetns(netns);
 }
 
 /**
