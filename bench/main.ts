@@ -1,16 +1,17 @@
-/** `npm run bench -- micro | control | net`: chooses the benchmark. */
+/** `npm run bench -- micro | control | net | service`: chooses the benchmark. */
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const USAGE = `npm run bench -- micro | control | net [options]
+const USAGE = `npm run bench -- micro | control | net | service [options]
 
   micro   the dataplane's parts without I/O: ns per operation
   control a thousand nodes and a change of one: objects to tables
   net     podwire beside the kernel's vxlan: throughput, packet rate, latency
+  service podwire beside kube-proxy-shaped iptables and nftables rules
 
-"npm run bench -- net --help" lists the options.`;
+"npm run bench -- net --help" lists the options of net, and so on.`;
 
 const [kind, ...args] = process.argv.slice(2);
 // Loaded when asked for: one needs the native binding, the other does not.
@@ -23,6 +24,9 @@ if (kind === "net") {
 } else if (kind === "control") {
   const { runControl } = await import("./control/run.js");
   process.exitCode = await runControl(args, checkout());
+} else if (kind === "service") {
+  const { runService } = await import("./service/run.js");
+  process.exitCode = await runService(args, checkout());
 } else {
   console.error(USAGE);
   process.exitCode = 2;

@@ -14,7 +14,7 @@ TEST="$LAB ping:iputils-ping iperf3:iperf3 tshark:tshark tcpdump:tcpdump ethtool
 case "${1:-lab}" in
   lab) wanted=$BUILD ;;
   test) wanted="$BUILD $TEST" ;;
-  bench) wanted="$BUILD $TEST wrk:wrk" ;;
+  bench) wanted="$BUILD $TEST wrk:wrk redis-benchmark:redis-tools nft:nftables iptables-nft-restore:iptables" ;;
   *) echo "usage: sh scripts/setup.sh [lab|test|bench]" >&2; exit 2 ;;
 esac
 

@@ -210,10 +210,10 @@ export function http(): Measure {
 }
 
 /**
- * `times` runs of new connections without a pause. The figure is the last one's: by then a
- * translator meets the leavings of the connections before.
+ * `times` runs of new connections, `seconds` each, without a pause. The figure is the last one's: by
+ * then a translator meets the leavings of the connections before.
  */
-export function httpInARow(times: number): Measure {
+export function httpInARow(times: number, seconds: number): Measure {
   const title = `HTTP, new connections, run ${times} in a row`;
   return {
     key: "httpRow",
@@ -221,11 +221,11 @@ export function httpInARow(times: number): Measure {
       { key: "httpLast", title, unit: "1/s", decimals: 0, better: "higher" },
       { key: "httpKept", title: `${title}, of run 1`, unit: "", decimals: 2, better: "higher" },
     ],
-    estimate: (seconds) => times * (seconds + 0.2),
+    estimate: () => times * (seconds + 0.2),
     async run(context) {
       const details: Record<string, number> = {};
       for (let i = 1; ; i++) {
-        const { rate, socketErrors, cpu } = await httpRun(context);
+        const { rate, socketErrors, cpu } = await httpRun({ ...context, seconds });
         details[`run${i}`] = rate;
         details[`socketErrors${i}`] = socketErrors;
         if (i === times) return { values: { httpLast: rate, httpKept: rate / details.run1 }, cpu, details };

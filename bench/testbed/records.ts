@@ -1,6 +1,6 @@
 /**
- * Figures as they come in, by series (a variant, or a way through one) and test. Every repetition
- * has its place in every series, whether it gave a figure or not.
+ * Figures as they come in, by series (a variant, or a way through one) and test. Every repetition in
+ * which a test is made has its place in every series, whether it gave a figure or not.
  */
 
 import { formatNumber } from "../table.js";
