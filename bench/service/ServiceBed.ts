@@ -6,7 +6,7 @@
 import { inNetns, type Launcher } from "../command.js";
 import { Agents } from "../testbed/Agents.js";
 import { awaitReach, STOP_GRACE_MS } from "../testbed/reach.js";
-import { SERVERS_OF_POD_B, Servers } from "../testbed/Servers.js";
+import { HTTP_PORT, SERVERS_OF_POD_B, Servers } from "../testbed/Servers.js";
 import type { Target, TestPath } from "../testbed/TestPath.js";
 import {
   buildLan,
@@ -22,13 +22,7 @@ import { SPREAD_ANSWER } from "./check.js";
 import { iptablesTranslator, nftablesTranslator } from "./kernel.js";
 import type { IptablesKind } from "./options.js";
 import { PodwireTranslator } from "./podwire.js";
-import {
-  type BenchService,
-  CLUSTER_IP_TARGET,
-  HTTP_PORTS,
-  NODE_PORT_TARGET,
-  SPREAD_PORTS,
-} from "./services.js";
+import { type BenchService, CLUSTER_IP_TARGET, NODE_PORT_TARGET, SPREAD_PORTS } from "./services.js";
 import type { Translator } from "./Translator.js";
 import type { Variant, Way } from "./variants.js";
 
@@ -76,7 +70,7 @@ export class ServiceBed {
     const spread = SPREAD_PORTS.map((port) => ({ port, answer: SPREAD_ANSWER }));
     this.serversB.startIperf();
     this.serversB.startRedis();
-    this.serversB.startNginx([...HTTP_PORTS.map((port) => ({ port, answer: "ok" })), ...spread]);
+    this.serversB.startNginx([{ port: HTTP_PORT, answer: "ok" }, ...spread]);
     this.serversC.startNginx(spread);
   }
 
