@@ -15,7 +15,7 @@ import { PODS } from "../../src/kube/resources.js";
 import type { Pod } from "../../src/kube/types.js";
 import type { AgentConfig } from "../../src/model/AgentConfig.js";
 import { parseIpv4 } from "../../src/model/ipv4.js";
-import { type DeviceRecord, Reconciler } from "../../src/reconcile/Reconciler.js";
+import { type HostRecord, Reconciler } from "../../src/reconcile/Reconciler.js";
 import { buildTableImage } from "../../src/tables/TableImage.js";
 import type { WorkerControl } from "../../src/worker/control.js";
 import { describeMachine, formatMachine } from "../machine.js";
@@ -206,7 +206,7 @@ class Bench {
       counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {} }),
       stop: async () => {},
     };
-    let devices: ReturnType<DeviceRecord["devices"]> = [];
+    let devices: ReturnType<HostRecord["devices"]> = [];
     this.reconciler = new Reconciler({
       host: this.host,
       worker,
@@ -219,6 +219,9 @@ class Bench {
         write: (next) => {
           devices = next;
         },
+        routing: () => null,
+        // serviceHost is null: nothing is changed.
+        writeRouting: () => {},
       },
       // A device may be opened again at once.
       now: () => this.images * 10_000,
@@ -264,6 +267,7 @@ class Bench {
       tunnelAddress: tunnelAddress(0),
       vteps,
       pods: this.pods.compile(podPool).pods,
+      serviceHost: null,
       dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "auto" },
     };
   }

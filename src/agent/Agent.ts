@@ -7,6 +7,7 @@
  * desired state, answer. What fails on the way takes everything before it back.
  * Stop: the worker ends, descriptors close; devices, routes and the record stay for the next agent.
  */
+import { ROUTE_PROTOCOL } from "../desired/host.js";
 import { type Host, OWN_NETNS } from "../host/Host.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import type { Log } from "../reconcile/Log.js";
@@ -21,6 +22,8 @@ import { StatusServer } from "./StatusServer.js";
 
 /** Repair of what was changed behind our back. */
 const RESYNC_MS = 30_000;
+/** After a notification that rules, routes or addresses changed: what comes in bursts is looked at once. */
+const CHANGED_MS = 200;
 /** Namespaces that came or went. */
 const NAMESPACES_MS = 1_000;
 /** Before a worker that ended is started again. */
@@ -69,6 +72,8 @@ export class Agent {
   private reconciler: Reconciler | null = null;
   private worker: WorkerControl | null = null;
   private stopping = false;
+  private unwatch = () => {};
+  private changed: NodeJS.Timeout | null = null;
 
   private constructor(
     private loaded: LoadedConfig,
@@ -115,6 +120,7 @@ export class Agent {
     const { reconciler } = agent;
     agent.timers.push(setInterval(() => void reconciler.resync(), RESYNC_MS));
     agent.timers.push(setInterval(() => reconciler.checkNamespaces(), NAMESPACES_MS));
+    agent.unwatch = parts.host.watch(ROUTE_PROTOCOL, () => agent.nodeChanged());
     stateDir.setReady(config.node);
     const { send, uso } = reconciler.status();
     parts.log.info({ pods: config.pods.length, vteps: config.vteps.length, send, uso }, "ready");
@@ -145,6 +151,15 @@ export class Agent {
   /** Repairs now what was changed behind our back. */
   async resync(): Promise<void> {
     await this.reconciler!.resync();
+  }
+
+  /** Somebody, perhaps ourselves, changed the node's rules, routes, addresses or forwarding. */
+  private nodeChanged(): void {
+    if (this.stopping || this.changed !== null) return;
+    this.changed = setTimeout(() => {
+      this.changed = null;
+      void this.reconciler?.resync("node");
+    }, CHANGED_MS);
   }
 
   private async takeOver(loaded: LoadedConfig, repair: "all" | "changed"): Promise<LoadedConfig> {
@@ -194,6 +209,8 @@ export class Agent {
     if (this.stopping) return;
     this.stopping = true;
     for (const timer of this.timers) clearInterval(timer);
+    this.unwatch();
+    if (this.changed !== null) clearTimeout(this.changed);
     await this.server.close();
     await this.reconciler!.halt();
     await this.worker!.stop().catch((error: unknown) => this.parts.log.warn({ err: error }, "the worker"));

@@ -2,7 +2,8 @@
  * The agent's directory: who runs here, what was made on the host, and how to ask.
  *
  *   agent.lock   {pid, startTime} of the agent that runs; whoever holds it may write the rest
- *   state.json   devices made, or about to be made: written before each is made, for cleanup
+ *   state.json   devices made, or about to be made, and what else was changed, with its former values:
+ *                written before each change, for cleanup
  *   agent.sock   status socket
  *   ready        {pid, node}, while the agent is ready
  *   runtime      path of the directory of the pods that this agent runs itself, where it does
@@ -23,7 +24,8 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import type { DevicePlace } from "../reconcile/device.js";
-import type { DeviceRecord } from "../reconcile/Reconciler.js";
+import type { HostRecord } from "../reconcile/Reconciler.js";
+import type { RoutingRecord } from "../reconcile/routing.js";
 
 const RECORD_VERSION = 1;
 
@@ -52,17 +54,22 @@ interface Owner {
 
 /** What state.json holds. */
 export interface Recorded {
+  /** Name of the node, "" without a record. */
+  node: string;
   /**
    * Identity of the network namespace that the agent ran in, "" without a record. Devices whose
    * netns is "" are in that one: in another, a podwire0 is somebody else's.
    */
   netns: string;
   devices: DevicePlace[];
+  /** What was changed of that namespace's routing; null for nothing. */
+  routing: RoutingRecord | null;
 }
 
 /** The record in state.json. */
-export class StateRecord implements DeviceRecord {
+export class StateRecord implements HostRecord {
   private list: DevicePlace[];
+  private changedRouting: RoutingRecord | null;
 
   /**
    * Reads the record, without what an agent in another namespace left in its own. Throws a
@@ -75,21 +82,34 @@ export class StateRecord implements DeviceRecord {
     private readonly node: string,
     private readonly netns: string,
   ) {
-    this.list = devicesIn(readRecord(file), netns);
+    const recorded = readRecord(file);
+    this.list = devicesIn(recorded, netns);
+    this.changedRouting = recorded.netns === netns ? recorded.routing : null;
   }
 
   devices(): DevicePlace[] {
     return this.list;
   }
 
-  /** Replaced by rename, after its content is on disk: a reader sees the old or the new list. */
+  routing(): RoutingRecord | null {
+    return this.changedRouting;
+  }
+
   write(devices: DevicePlace[]): void {
-    const { node, netns } = this;
-    writeDurably(
-      this.file,
-      `${JSON.stringify({ version: RECORD_VERSION, node, netns, devices }, null, 2)}\n`,
-    );
+    this.save(devices, this.changedRouting);
     this.list = devices;
+  }
+
+  writeRouting(routing: RoutingRecord | null): void {
+    this.save(this.list, routing);
+    this.changedRouting = routing;
+  }
+
+  /** Replaced by rename, after its content is on disk: a reader sees the old or the new record. */
+  private save(devices: DevicePlace[], routing: RoutingRecord | null): void {
+    const { node, netns } = this;
+    const record = { version: RECORD_VERSION, node, netns, devices, routing };
+    writeDurably(this.file, `${JSON.stringify(record, null, 2)}\n`);
   }
 }
 
@@ -104,15 +124,25 @@ export function readRecord(file: string): Recorded {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { netns: "", devices: [] };
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      return { node: "", netns: "", devices: [], routing: null };
     throw new StateError(`${file} cannot be read: ${(error as Error).message}`);
   }
   try {
-    const { version, netns, devices } = JSON.parse(text) as Recorded & { version: number };
+    // Older agents changed no routing, and wrote nothing of it.
+    const {
+      version,
+      node,
+      netns,
+      devices,
+      routing = null,
+    } = JSON.parse(text) as Recorded & { version: number };
     if (version !== RECORD_VERSION) throw new Error(`version ${version}, not ${RECORD_VERSION}`);
     return {
+      node,
       netns,
       devices: devices.map((each) => ({ netns: String(each.netns), name: String(each.name) })),
+      routing,
     };
   } catch (error) {
     throw new StateError(
@@ -177,8 +207,10 @@ export class StateDir {
 
   /** release(), and removes a record that lists nothing and what acquire() made. */
   undo(): void {
-    if (this.locked && readRecord(this.recordFile).devices.length === 0)
-      rmSync(this.recordFile, { force: true });
+    if (this.locked) {
+      const { devices, routing } = readRecord(this.recordFile);
+      if (devices.length === 0 && routing === null) rmSync(this.recordFile, { force: true });
+    }
     this.release();
     this.removeMade();
   }

@@ -9,12 +9,18 @@ import { isMap, isNode, isScalar, LineCounter, type Node, type ParsedNode, parse
 import { z } from "zod";
 import { MIN_OVERLAY_MTU, VXLAN_OVERHEAD } from "../desired/host.js";
 import { parseMac, vtepMac } from "../desired/mac.js";
-import type { AgentConfig } from "../model/AgentConfig.js";
+import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatCidr, formatIpv4, hasHostBits, networkOf, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { MAX_PEERS, MAX_PORTS } from "../packet/layout.js";
 import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
 import { ConfigError, type FieldPath, fieldName, type Problem } from "./ConfigError.js";
 import { checkConfig, type Finding } from "./configChecks.js";
+import {
+  checkServiceHost,
+  parseRulePorts,
+  RULE_PORTS_MESSAGE,
+  SERVICE_HOST_DEFAULTS,
+} from "./serviceHost.js";
 
 export const DEFAULT_STATE_DIR = "/run/podwire";
 export const DEFAULT_PORT = 4789;
@@ -85,10 +91,14 @@ export function parseConfig(file: string, text: string): LoadedConfig {
     ...(parsed.success ? [] : parsed.error.issues.flatMap((issue) => findingsOf(issue, raw))),
     ...checkConfig(raw),
   ];
-  if (!parsed.success || findings.length > 0)
+  const config = parsed.success ? withDefaults(parsed.data) : null;
+  if (config !== null && config.serviceHost !== null)
+    for (const { part, ...finding } of checkServiceHost(config.serviceHost, config))
+      findings.push({ ...finding, path: ["services", part] });
+  if (config === null || findings.length > 0)
     throw new ConfigError(findings.map(place).sort((a, b) => a.line - b.line || a.column - b.column));
   return {
-    config: withDefaults(parsed.data),
+    config,
     file,
     problem: (path, message, remedy) => place({ path, message, remedy }),
   };
@@ -166,6 +176,12 @@ const macField = textField(
   "Write aa:bb:cc:dd:ee:ff, or leave it out: it is derived from the node's name.",
 );
 
+const rulePortsField = textField(
+  (text) => parseRulePorts(text) !== null,
+  RULE_PORTS_MESSAGE,
+  "Write the first and the last one, e.g. 30000-32767.",
+);
+
 const portField = numberField(1, 65535, `Leave it out for ${DEFAULT_PORT}, the port of RFC 7348.`);
 
 const schema = z.strictObject({
@@ -228,6 +244,16 @@ const schema = z.strictObject({
       error: `has more than ${MAX_PODS} entries`,
       params: { remedy: "Run fewer pods on this node." },
     }),
+  services: z
+    .strictObject({
+      ranges: z.array(prefixField).optional(),
+      nodePorts: rulePortsField.optional(),
+      egressPorts: rulePortsField.optional(),
+      nodePortAddresses: z.array(prefixField).optional(),
+      localhostNodePorts: z.boolean().optional(),
+      vips: z.array(addressField).optional(),
+    })
+    .optional(),
   dataplane: z.strictObject({
     tunnelGso: z.enum(["auto", "on", "off"]).optional(),
     uso: z.enum(["auto", "on", "off"]).optional(),
@@ -243,17 +269,19 @@ const KEYS: Record<string, string[]> = {
   underlay: Object.keys(schema.shape.underlay.shape),
   vteps: Object.keys(schema.shape.vteps.element.shape),
   pods: Object.keys(schema.shape.pods.element.shape),
+  services: Object.keys(schema.shape.services.unwrap().shape),
   dataplane: Object.keys(schema.shape.dataplane.shape),
 };
 
 /** What YAML users write for an empty list or a list of one, as the schema wants it. */
 function normalise(raw: unknown): unknown {
   if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return raw;
-  const { podPool, vteps, pods, dataplane, underlay, ...rest } = raw as Record<string, unknown>;
+  const { podPool, vteps, pods, dataplane, underlay, services, ...rest } = raw as Record<string, unknown>;
   return {
     ...rest,
     ...(underlay === null ? { underlay: {} } : underlay === undefined ? {} : { underlay }),
     ...(podPool === undefined ? {} : { podPool: typeof podPool === "string" ? [podPool] : podPool }),
+    ...(services === undefined ? {} : { services: services ?? {} }),
     vteps: vteps ?? [],
     pods: pods ?? [],
     dataplane: dataplane ?? {},
@@ -284,6 +312,7 @@ function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
       blocks: vtep.blocks ?? [],
     })),
     pods: raw.pods.map((pod) => ({ ...pod, interface: pod.interface ?? "eth0" })),
+    serviceHost: raw.services === undefined ? null : serviceHost(raw.services),
     dataplane: {
       tunnelGso: raw.dataplane.tunnelGso ?? "auto",
       uso: raw.dataplane.uso ?? "auto",
@@ -291,6 +320,18 @@ function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
       spinMicroseconds: raw.dataplane.spinMicroseconds ?? 50,
       cpuLatency: raw.dataplane.cpuLatency ?? "auto",
     },
+  };
+}
+
+function serviceHost(raw: NonNullable<z.infer<typeof schema>["services"]>): ServiceHostConfig {
+  const { nodePorts, egressPorts, ...rest } = raw;
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+  const ports = (text: string | undefined) => (text === undefined ? null : parseRulePorts(text));
+  return {
+    ...SERVICE_HOST_DEFAULTS,
+    ...given,
+    nodePorts: ports(nodePorts) ?? SERVICE_HOST_DEFAULTS.nodePorts,
+    egressPorts: ports(egressPorts) ?? SERVICE_HOST_DEFAULTS.egressPorts,
   };
 }
 

@@ -51,7 +51,7 @@ export interface KubeSourceOptions {
   api: KubeApi;
   claimer: BlockClaimer;
   /** What the config takes over as it is. */
-  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">;
+  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">;
   /** Path of a pod's network namespace; see desired/pods netnsPath. */
   podNetns: string;
   description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods">;
@@ -372,7 +372,7 @@ export class KubeSource {
 
   /** Null where the API does not describe this node fully: the last config stands. */
   private compile(): AgentConfig | null {
-    const { node, stateDir, underlay, dataplane } = this.options.base;
+    const { node, stateDir, underlay, serviceHost, dataplane } = this.options.base;
     const { podPool, blocks, vteps, problems } = this.overlay.compile();
     const { pods, problems: podProblems } = this.localPods.compile(podPool);
     const lacking =
@@ -384,7 +384,8 @@ export class KubeSource {
     this.tell([...problems, ...podProblems, ...lacking]);
     if (lacking.length > 0) return null;
     const { tunnelAddress } = this;
-    return { node, stateDir, underlay, podPool, blocks, tunnelAddress, vteps, pods, dataplane };
+    const compiled = { podPool, blocks, tunnelAddress, vteps, pods };
+    return { node, stateDir, underlay, ...compiled, serviceHost, dataplane };
   }
 
   private save(config: AgentConfig): void {

@@ -18,7 +18,7 @@ export function saveConfig(config: AgentConfig): void {
  * @param base what the command line says; it counts where it differs
  */
 export function readLastConfig(
-  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">,
+  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">,
 ): AgentConfig | null {
   try {
     const text = readFileSync(new StateDir(base.stateDir).configFile, "utf8");
@@ -27,7 +27,10 @@ export function readLastConfig(
     const { address, port, vni } = config.underlay;
     const { underlay } = base;
     if (address !== underlay.address || port !== underlay.port || vni !== underlay.vni) return null;
-    return { ...config, ...base };
+    // The addresses of Services come from the API, the rest from the command line.
+    const vips = config.serviceHost?.vips ?? [];
+    const serviceHost = base.serviceHost === null ? null : { ...base.serviceHost, vips };
+    return { ...config, ...base, serviceHost };
   } catch {
     // None, or a damaged one: the API has it all.
     return null;

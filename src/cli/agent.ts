@@ -12,6 +12,7 @@ interface Options {
   kubeconfig?: string;
   logLevel: string;
   check?: true;
+  localhostNodeports: boolean;
 }
 
 /** The subcommand. */
@@ -51,6 +52,14 @@ export function agentCommand(): Command {
     .option("--runtime-dir <dir>", "directory of those pods (default: /var/lib/podwire/runtime)")
     .option("--images <file>", "table of what runs for which image (default: /etc/podwire/images.yaml)")
     .option("--node-label <key=value...>", "labels of the Node")
+    .option("--service-cidr <cidr>", "where ClusterIPs come from (default: 10.152.183.0/24)")
+    .option("--node-ports <first-last>", "ports of NodePort Services (default: 30000-32767)")
+    .option("--egress-ports <first-last>", "source ports of masqueraded egress (default: 61000-65534)")
+    .option(
+      "--nodeport-addresses <cidr...>",
+      "NodePorts answer at the node's addresses in these ranges (default: at --underlay-address)",
+    )
+    .option("--no-localhost-nodeports", "NodePorts do not answer at 127.0.0.1")
     .addOption(new Option("--tunnel-gso <mode>", "tunnel GSO device").choices(["auto", "on", "off"]))
     .addOption(new Option("--uso <mode>", "UDP segmentation on TAP devices").choices(["auto", "on", "off"]))
     .addOption(new Option("--threads <n>", "dataplane threads").choices(["1", "2"]))

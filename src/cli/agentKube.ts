@@ -9,12 +9,18 @@ import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
 import { readMachine } from "../agent/machine.js";
 import type { PodPort } from "../agent/podPort/startPodPort.js";
 import type { PodRuntime } from "../agent/podRuntime.js";
+import {
+  checkServiceHost,
+  parseRulePorts,
+  RULE_PORTS_MESSAGE,
+  SERVICE_HOST_DEFAULTS,
+} from "../agent/serviceHost.js";
 import { Allocator } from "../ipam/Allocator.js";
 import { CertificateRenewal } from "../kube/CertificateRenewal.js";
 import { KubeClient } from "../kube/KubeClient.js";
 import { servingCertificate } from "../kube/servingCertificate.js";
-import type { AgentConfig } from "../model/AgentConfig.js";
-import { parseIpv4 } from "../model/ipv4.js";
+import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
+import { hasHostBits, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { POD_PORT } from "../model/podPort.js";
 import type { PodAccess } from "../runtime/PodAccess.js";
 import { agentParts, onSignals } from "./agentProcess.js";
@@ -37,6 +43,11 @@ export interface KubeAgentOptions {
   runtimeDir?: string;
   images?: string;
   nodeLabel?: string[];
+  serviceCidr?: string;
+  nodePorts?: string;
+  egressPorts?: string;
+  nodeportAddresses?: string[];
+  localhostNodeports: boolean;
   tunnelGso?: "auto" | "on" | "off";
   uso?: "auto" | "on" | "off";
   threads?: string;
@@ -44,7 +55,7 @@ export interface KubeAgentOptions {
   cpuLatency?: "auto" | "off";
 }
 
-type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "dataplane">;
+type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">;
 
 /** Runs the agent. Where it runs the pods, it serves their logs and commands on the pod port. */
 export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
@@ -193,15 +204,17 @@ function baseOf(options: KubeAgentOptions): Base {
   const netns = options.podNetns ?? "/{uid}";
   if (!netns.startsWith("/") || !/\{uid\}|\{namespace\}.*\{name\}/.test(netns))
     throw wrong("--pod-netns", "must be an absolute path with {uid}, or {namespace} and {name}, in it", "");
+  const underlay = {
+    address,
+    port: number("--vxlan-port", options.vxlanPort, 1, 65535) ?? DEFAULT_PORT,
+    vni: number("--vni", options.vni, 1, 0xffffff) ?? DEFAULT_VNI,
+    mtu: number("--underlay-mtu", options.underlayMtu, 626, 65535) ?? null,
+  };
   return {
     node,
     stateDir,
-    underlay: {
-      address,
-      port: number("--vxlan-port", options.vxlanPort, 1, 65535) ?? DEFAULT_PORT,
-      vni: number("--vni", options.vni, 1, 0xffffff) ?? DEFAULT_VNI,
-      mtu: number("--underlay-mtu", options.underlayMtu, 626, 65535) ?? null,
-    },
+    underlay,
+    serviceHost: serviceHostOf(options, underlay),
     dataplane: {
       tunnelGso: options.tunnelGso ?? "auto",
       uso: options.uso ?? "auto",
@@ -210,6 +223,49 @@ function baseOf(options: KubeAgentOptions): Base {
       cpuLatency: options.cpuLatency ?? "auto",
     },
   };
+}
+
+/** Option that each part of ServiceHostConfig comes from; addresses of Services come from the API. */
+const SERVICE_OPTIONS: Record<keyof ServiceHostConfig, string> = {
+  ranges: "--service-cidr",
+  nodePorts: "--node-ports",
+  egressPorts: "--egress-ports",
+  nodePortAddresses: "--nodeport-addresses",
+  localhostNodePorts: "--no-localhost-nodeports",
+  vips: "",
+};
+
+function serviceHostOf(options: KubeAgentOptions, underlay: AgentConfig["underlay"]): ServiceHostConfig {
+  const { serviceCidr, nodeportAddresses = [], localhostNodeports } = options;
+  const ports = (part: "nodePorts" | "egressPorts") => {
+    const text = options[part];
+    if (text === undefined) return SERVICE_HOST_DEFAULTS[part];
+    const range = parseRulePorts(text);
+    if (range !== null) return range;
+    throw wrong(SERVICE_OPTIONS[part], `"${text}" ${RULE_PORTS_MESSAGE}`, "Write FIRST-LAST.");
+  };
+  const ranges = serviceCidr?.split(",") ?? SERVICE_HOST_DEFAULTS.ranges;
+  for (const [option, texts] of [
+    [SERVICE_OPTIONS.ranges, ranges],
+    [SERVICE_OPTIONS.nodePortAddresses, nodeportAddresses],
+  ] as const)
+    for (const text of texts) {
+      const prefix = parseCidr(text);
+      if (prefix === null || hasHostBits(prefix))
+        throw wrong(option, `"${text}" is no IPv4 network`, "Write CIDR notation, e.g. 10.152.183.0/24.");
+    }
+  const services = {
+    ranges,
+    nodePorts: ports("nodePorts"),
+    egressPorts: ports("egressPorts"),
+    nodePortAddresses: nodeportAddresses,
+    localhostNodePorts: localhostNodeports,
+    vips: [],
+  };
+  // The pod pool comes from the API later.
+  const [finding] = checkServiceHost(services, { podPool: [], underlay });
+  if (finding !== undefined) throw wrong(SERVICE_OPTIONS[finding.part], finding.message, finding.remedy);
+  return services;
 }
 
 function number(option: string, text: string | undefined, min: number, max: number): number | undefined {

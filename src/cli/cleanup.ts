@@ -11,8 +11,9 @@ interface Options {
 export function cleanupCommand(): Command {
   return new Command("cleanup")
     .description(
-      "End the pods that the agent runs, and remove every device (with its addresses, routes and neighbours) that agents on a state directory\n" +
-        "made, in this node's namespace and in the pods'. May be repeated.",
+      "End the pods that the agent runs, remove every device (with its addresses, routes and neighbours) that\n" +
+        "agents on a state directory made, in this node's namespace and in the pods', and bring rules and sysctls\n" +
+        "back to what they were. May be repeated.",
     )
     .option("-c, --config <file>", "config file that names the state directory")
     .option("-d, --state-dir <dir>", "the state directory (default: /run/podwire)")
@@ -40,10 +41,12 @@ async function run(options: Options): Promise<void> {
     await removePods(directory, options.force === true);
     const report = await cleanup(directory, new NetlinkHost(native), options.force === true);
     for (const device of report.removed) process.stdout.write(`removed ${device}\n`);
+    for (const change of report.restored) process.stdout.write(`restored ${change}\n`);
     for (const device of report.gone) process.stdout.write(`${device} was gone already\n`);
     for (const { device, message } of report.failed)
       process.stderr.write(`could not remove ${device}: ${message}\n`);
-    if (report.removed.length + report.gone.length + report.failed.length === 0)
+    const { removed, gone, failed, restored } = report;
+    if (removed.length + gone.length + failed.length + restored.length === 0)
       process.stdout.write(`nothing is recorded in ${directory}\n`);
     if (report.failed.length > 0) process.exitCode = 1;
   } catch (error) {

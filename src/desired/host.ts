@@ -1,11 +1,20 @@
 /**
  * What the host should look like for a config: the TAP devices with everything that hangs on them
- * (addresses, neighbours, routes, sysctls), and the tunnel socket. Pure: a config and facts in,
+ * (addresses, neighbours, routes, sysctls), the tunnel socket, and the node's routing for Services
+ * (routing.ts). Pure: a config and facts in,
  * plain values out. Must not know how it is brought about (reconcile/, host/).
  */
 import type { AgentConfig, PodConfig } from "../model/AgentConfig.js";
-import { type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
+import { formatCidr, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { GATEWAY_MAC, GSO_MAC, podMac, vtepMac } from "./mac.js";
+import {
+  desiredRouting,
+  MAIN_TABLE,
+  type NodeAddress,
+  type RoutingSpec,
+  SERVICE_TABLE,
+  type SysctlSpec,
+} from "./routing.js";
 
 /** The node's own TAP. */
 export const NODE_DEVICE = "podwire0";
@@ -41,26 +50,25 @@ const VNET_HEADER = 10;
 const VNET_HEADER_TUNNEL = 24;
 const SEGMENT_OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
+const EVERYTHING: Ipv4Prefix = { address: 0, length: 0 };
+
 /** What the config alone does not say. */
 export interface HostFacts {
   /** MTU of the underlay interface in bytes. */
   underlayMtu: number;
+  /** The node's addresses, ours among them. */
+  addresses: readonly NodeAddress[];
 }
 
 export interface RouteSpec {
+  table: number;
   destination: Ipv4Prefix;
   /** Dotted decimal; reached on the device itself (onlink). */
   gateway: string;
   /** Preferred source address, null for none. */
   source: string | null;
-}
-
-export interface SysctlSpec {
-  /** Path below /proc/sys. */
-  key: string;
-  value: string;
-  /** Nothing to do where the kernel has no such key (IPv6 not built in). */
-  optional: boolean;
+  /** The device is of no use where somebody else has this route already. */
+  required: boolean;
 }
 
 /** One TAP device and all that belongs to it. */
@@ -105,6 +113,8 @@ export interface HostState {
   /** Null where tunnel GSO is off. */
   gso: DeviceSpec | null;
   pods: DeviceSpec[];
+  /** Null where the node carries no Services. */
+  routing: RoutingSpec | null;
 }
 
 /** MTU of the overlay for an underlay MTU, in bytes. */
@@ -125,6 +135,15 @@ export function desiredHost(config: AgentConfig, facts: HostFacts): HostState {
     node: nodeDevice(config, mtu),
     gso: config.dataplane.tunnelGso === "off" ? null : gsoDevice(config),
     pods: config.pods.map((pod) => podDevice(config, pod, mtu)),
+    routing:
+      config.serviceHost === null
+        ? null
+        : desiredRouting(
+            config,
+            config.serviceHost,
+            facts.addresses.filter(({ link }) => link !== NODE_DEVICE && link !== GSO_DEVICE),
+            NODE_DEVICE,
+          ),
   };
 }
 
@@ -141,14 +160,40 @@ function nodeDevice(config: AgentConfig, mtu: number): DeviceSpec {
     tap: segmentTap(config),
     addresses: [hostPrefix(config.tunnelAddress)],
     neighbours: [{ address: GATEWAY_ADDRESS, mac: GATEWAY_MAC }],
-    routes: config.podPool.map((pool) => ({
-      destination: parseCidr(pool)!,
-      gateway: GATEWAY_ADDRESS,
-      source: config.tunnelAddress,
-    })),
-    sysctls: ingressSysctls(NODE_DEVICE),
+    routes: nodeRoutes(config),
+    sysctls: [
+      ...ingressSysctls(NODE_DEVICE),
+      // Traffic of 127.0.0.1 crosses the device only for NodePorts.
+      {
+        key: `net/ipv4/conf/${NODE_DEVICE}/route_localnet`,
+        value: config.serviceHost?.localhostNodePorts === true ? "1" : "0",
+        optional: false,
+      },
+    ],
     loopbackUp: false,
   };
+}
+
+/** Pod pools, ClusterIPs and load-balancer addresses, and what the rules capture. */
+function nodeRoutes(config: AgentConfig): RouteSpec[] {
+  const route = (destination: Ipv4Prefix, required: boolean, table = MAIN_TABLE): RouteSpec => ({
+    table,
+    destination,
+    gateway: GATEWAY_ADDRESS,
+    source: config.tunnelAddress,
+    required,
+  });
+  const routes = config.podPool.map((pool) => route(parseCidr(pool)!, true));
+  if (config.serviceHost === null) return routes;
+  const { ranges, vips } = config.serviceHost;
+  const there = new Set(routes.map(({ destination }) => formatCidr(destination)));
+  for (const destination of [...ranges.map((range) => parseCidr(range)!), ...vips.map(hostPrefix)]) {
+    const key = formatCidr(destination);
+    if (!there.has(key)) routes.push(route(destination, false));
+    there.add(key);
+  }
+  routes.push(route(EVERYTHING, false, SERVICE_TABLE));
+  return routes;
 }
 
 function gsoDevice(config: AgentConfig): DeviceSpec {
@@ -188,7 +233,15 @@ function podDevice(config: AgentConfig, pod: PodConfig, mtu: number): DeviceSpec
     tap: segmentTap(config),
     addresses: [hostPrefix(pod.address)],
     neighbours: [{ address: GATEWAY_ADDRESS, mac: GATEWAY_MAC }],
-    routes: [{ destination: { address: 0, length: 0 }, gateway: GATEWAY_ADDRESS, source: null }],
+    routes: [
+      {
+        table: MAIN_TABLE,
+        destination: EVERYTHING,
+        gateway: GATEWAY_ADDRESS,
+        source: null,
+        required: true,
+      },
+    ],
     sysctls: [noIpv6(pod.interface)],
     loopbackUp: true,
   };

@@ -13,6 +13,9 @@ import {
   type NeighbourInfo,
   OWN_NETNS,
   type RouteInfo,
+  RT_TABLE_LOCAL,
+  RT_TABLE_MAIN,
+  type RuleInfo,
 } from "./Host.js";
 import { HostError, inNamespace } from "./HostError.js";
 
@@ -29,7 +32,17 @@ export class FakeNamespace implements HostNamespace {
   addressTable: AddressInfo[] = [];
   routeTable: RouteInfo[] = [];
   neighbourTable: NeighbourInfo[] = [];
-  sysctls = new Map<string, string>();
+  /** As a new namespace has them: every table of the kernel's own is looked up. */
+  ruleTable: RuleInfo[] = [
+    plainRule(0, RT_TABLE_LOCAL),
+    plainRule(32766, RT_TABLE_MAIN),
+    plainRule(32767, RT_TABLE_DEFAULT),
+  ];
+  sysctls = new Map<string, string>([
+    ["net/ipv4/ip_local_reserved_ports", ""],
+    ["net/ipv4/tcp_early_demux", "1"],
+    ["net/ipv4/udp_early_demux", "1"],
+  ]);
 
   constructor(
     private readonly host: FakeHost,
@@ -52,7 +65,7 @@ export class FakeNamespace implements HostNamespace {
       ...fields,
     };
     this.linkTable.push(link);
-    for (const key of ["accept_local", "rp_filter", "forwarding"])
+    for (const key of ["accept_local", "rp_filter", "forwarding", "route_localnet"])
       this.sysctls.set(`net/ipv4/conf/${name}/${key}`, "0");
     this.sysctls.set(`net/ipv6/conf/${name}/disable_ipv6`, "0");
     return link;
@@ -101,6 +114,7 @@ export class FakeNamespace implements HostNamespace {
     this.host.act(`${replace ? "replace" : "add"} route ${link.name}`, this.path);
     if (!this.own(link).up) throw new HostError("add route", link.name, "ENETDOWN", "");
     const same = (each: RouteInfo) =>
+      each.table === route.table &&
       each.destination.address === route.destination.address &&
       each.destination.length === route.destination.length &&
       each.priority === route.priority;
@@ -113,9 +127,27 @@ export class FakeNamespace implements HostNamespace {
     this.routeTable = this.routeTable.filter(
       (each) =>
         each.index !== route.index ||
+        each.table !== route.table ||
         each.destination.address !== route.destination.address ||
         each.destination.length !== route.destination.length,
     );
+  }
+
+  async rules(): Promise<RuleInfo[]> {
+    return this.ruleTable.map((each) => ({ ...each }));
+  }
+
+  async addRule(rule: RuleInfo): Promise<void> {
+    this.host.act(`add rule ${rule.preference} lookup ${rule.table}`, this.path);
+    if (this.ruleTable.some((each) => sameRule(each, rule))) return;
+    // Behind those of the same preference, as the kernel does.
+    const at = this.ruleTable.findIndex((each) => each.preference > rule.preference);
+    this.ruleTable.splice(at < 0 ? this.ruleTable.length : at, 0, { ...rule });
+  }
+
+  async deleteRule(rule: RuleInfo): Promise<void> {
+    this.host.act(`delete rule ${rule.preference} lookup ${rule.table}`, this.path);
+    this.ruleTable = this.ruleTable.filter((each) => !sameRule(each, rule));
   }
 
   async neighbours(index: number): Promise<NeighbourInfo[]> {
@@ -159,6 +191,21 @@ export class FakeNamespace implements HostNamespace {
   }
 }
 
+const RT_TABLE_DEFAULT = 253;
+const RTPROT_KERNEL = 2;
+
+/** A rule that selects every packet. */
+function plainRule(preference: number, table: number): RuleInfo {
+  const everything = { to: null, inputLink: "", ipProtocol: 0, ports: null };
+  return { preference, ...everything, table, protocol: RTPROT_KERNEL, special: false };
+}
+
+function sameRule(a: RuleInfo, b: RuleInfo): boolean {
+  const key = ({ preference, to, inputLink, ipProtocol, ports, table, special }: RuleInfo) =>
+    JSON.stringify([preference, to, inputLink, ipProtocol, ports, table, special]);
+  return key(a) === key(b);
+}
+
 export class FakeHost implements Host {
   readonly namespaces = new Map<string, FakeNamespace>();
   readonly taps = new Map<number, FakeTap>();
@@ -167,6 +214,8 @@ export class FakeHost implements Host {
   readonly actions: string[] = [];
   /** TUN_F_* bits that the kernel of this host knows. */
   offloads = 0x6f;
+  /** What watch was given: tests call them. */
+  readonly watchers = new Set<() => void>();
   /** What missingCapabilities answers. */
   missing: string[] = [];
   nextIndex = 1;
@@ -257,6 +306,11 @@ export class FakeHost implements Host {
     if (tap !== undefined && !tap.persist) this.namespaces.get(tap.netns)?.drop(tap.index);
     if (!this.taps.delete(fd) && !this.sockets.delete(fd))
       throw new Error(`close of ${fd}, which is not open`);
+  }
+
+  watch(_protocol: number, changed: () => void): () => void {
+    this.watchers.add(changed);
+    return () => this.watchers.delete(changed);
   }
 
   missingCapabilities(): string[] {

@@ -45,8 +45,10 @@ export interface AddressInfo {
   length: number;
 }
 
-/** An IPv4 unicast route of the main table. */
+/** An IPv4 unicast route. */
 export interface RouteInfo {
+  /** Table that it is in: RT_TABLE_MAIN, or another number. */
+  table: number;
   /** int32 address and prefix length of the destination. */
   destination: { address: number; length: number };
   /** Index of the output link, 0 without (blackhole, multipath). */
@@ -60,6 +62,31 @@ export interface RouteInfo {
   /** Metric. */
   priority: number;
 }
+
+/** An IPv4 policy rule (fib_rules): which table a packet's route is looked up in. */
+export interface RuleInfo {
+  /** FRA_PRIORITY: rules are tried in ascending order. */
+  preference: number;
+  /** Destination that it selects, null for every one. */
+  to: { address: number; length: number } | null;
+  /** Name of the input link that it selects, "" for every one. */
+  inputLink: string;
+  /** IP protocol that it selects, 0 for every one. */
+  ipProtocol: number;
+  /** Destination ports that it selects, null for every one. */
+  ports: { first: number; last: number } | null;
+  /** Table that it looks up; 0 where it does something else. */
+  table: number;
+  /** FRA_PROTOCOL: who made it. */
+  protocol: number;
+  /** Selects by more than the above (source, mark, user, …), or everything but that. */
+  special: boolean;
+}
+
+/** The table of local addresses, which the kernel keeps. */
+export const RT_TABLE_LOCAL = 255;
+/** The table of ordinary routes. */
+export const RT_TABLE_MAIN = 254;
 
 export interface NeighbourInfo {
   index: number;
@@ -84,15 +111,21 @@ export interface HostNamespace {
   addAddress(link: LinkInfo, address: number, length: number): Promise<void>;
   /** Deletes an address. One that is gone already counts as deleted. */
   deleteAddress(link: LinkInfo, address: number, length: number): Promise<void>;
-  /** IPv4 routes of the main table. */
+  /** IPv4 routes of every table but the local one. */
   routes(): Promise<RouteInfo[]>;
   /**
    * Adds a route through a gateway that is on the link (onlink). `replace`: takes the place of a
-   * route with the same destination and metric; without it such a route gives EEXIST.
+   * route in that table with the same destination and metric; without it such a route gives EEXIST.
    */
   addRoute(link: LinkInfo, route: RouteInfo, replace: boolean): Promise<void>;
   /** Deletes a route. One that is gone already counts as deleted. */
   deleteRoute(route: RouteInfo): Promise<void>;
+  /** IPv4 policy rules, in the order in which they are tried. */
+  rules(): Promise<RuleInfo[]>;
+  /** Adds a rule (not a special one). One that is there already counts as added. */
+  addRule(rule: RuleInfo): Promise<void>;
+  /** Deletes a rule (not a special one). One that is gone already counts as deleted. */
+  deleteRule(rule: RuleInfo): Promise<void>;
   neighbours(index: number): Promise<NeighbourInfo[]>;
   /** Adds or replaces a permanent neighbour. */
   setNeighbour(link: LinkInfo, address: string, mac: string): Promise<void>;
@@ -117,6 +150,12 @@ export interface Host {
   openUdp(options: UdpOptions): number;
   /** Closes a descriptor that openTap or openUdp gave. */
   close(fd: number): void;
+  /**
+   * Calls `changed` after each change of the IPv4 rules, addresses and forwarding settings of the
+   * thread's own namespace, and of its routes with protocol number `protocol`: by anybody, ourselves
+   * included. The returned function ends it, and must be called before the thread ends.
+   */
+  watch(protocol: number, changed: () => void): () => void;
   /** Capabilities that the process needs for all this and has not: CAP_NET_ADMIN, CAP_SYS_ADMIN. */
   missingCapabilities(): string[];
   /** Opens /dev/net/tun and closes it again. Throws HostError where TAP devices are not to be had. */

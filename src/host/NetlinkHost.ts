@@ -9,16 +9,18 @@ import { closeSync, openSync, readFileSync, statfsSync, statSync, writeFileSync 
 import type { LinkAttrs } from "netlink/dist/rt/ifla.js";
 // Only this module of the package: its index loads nl80211 and more, 5 MB that nobody needs.
 import { createRtNetlink, type RtNetlinkSocket } from "netlink/dist/rt/rt.js";
-import type { LinkMessage, RouteMessage } from "netlink/dist/rt/structs.js";
+import type { LinkMessage, RouteMessage, RuleMessage } from "netlink/dist/rt/structs.js";
 import type { Native, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
-import type {
-  AddressInfo,
-  Host,
-  HostNamespace,
-  LinkChange,
-  LinkInfo,
-  NeighbourInfo,
-  RouteInfo,
+import {
+  type AddressInfo,
+  type Host,
+  type HostNamespace,
+  type LinkChange,
+  type LinkInfo,
+  type NeighbourInfo,
+  type RouteInfo,
+  RT_TABLE_LOCAL,
+  type RuleInfo,
 } from "./Host.js";
 import { HostError, inNamespace } from "./HostError.js";
 
@@ -26,10 +28,18 @@ const AF_INET = 2;
 const NLM_F_REPLACE = 0x100;
 const NLM_F_EXCL = 0x200;
 const NLM_F_CREATE = 0x400;
-const RT_TABLE_MAIN = 254;
+/** In place of a table number that needs more than 8 bits and stands in an attribute. */
+const RT_TABLE_COMPAT = 252;
 const RT_SCOPE_UNIVERSE = 0;
 const RTN_UNICAST = 1;
 const RTNH_F_ONLINK = 4;
+const FR_ACT_TO_TBL = 1;
+// Multicast groups of rtnetlink (linux/rtnetlink.h).
+const RTNLGRP_IPV4_IFADDR = 5;
+const RTNLGRP_IPV4_ROUTE = 7;
+const RTNLGRP_IPV4_RULE = 8;
+const RTNLGRP_IPV4_NETCONF = 24;
+const WATCHED_GROUPS = [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV4_NETCONF];
 const IFLA_INFO_KIND = 1;
 const RTEXT_FILTER_SKIP_STATS = 8;
 /** f_type of the file system that namespaces are files of. */
@@ -99,6 +109,20 @@ export class NetlinkHost implements Host {
 
   close(fd: number): void {
     this.native.close(fd);
+  }
+
+  watch(protocol: number, changed: () => void): () => void {
+    const socket = createRtNetlink();
+    // ENOBUFS: notifications were lost.
+    socket.socket.on("error", changed);
+    socket.on("message", (messages) => {
+      // Others may change thousands of routes: they are not our concern.
+      if (messages.some((each) => each.kind !== "route" || each.data.protocol === protocol)) changed();
+    });
+    // The package knows no message about forwarding settings.
+    socket.on("invalid", changed);
+    for (const group of WATCHED_GROUPS) socket.addMembership(group);
+    return () => socket.socket.close();
   }
 
   missingCapabilities(): string[] {
@@ -206,9 +230,7 @@ class NetlinkNamespace implements HostNamespace {
     const answers = await this.try("list routes", "", () =>
       this.socket.getRoutes({ family: AF_INET }, {}, TIMEOUT),
     );
-    return answers
-      .filter(({ data, attrs }) => (attrs.table ?? data.table) === RT_TABLE_MAIN)
-      .map((answer) => routeInfo(answer));
+    return answers.map((answer) => routeInfo(answer)).filter(({ table }) => table !== RT_TABLE_LOCAL);
   }
 
   async addRoute(link: LinkInfo, route: RouteInfo, replace: boolean): Promise<void> {
@@ -224,6 +246,24 @@ class NetlinkNamespace implements HostNamespace {
   async deleteRoute(route: RouteInfo): Promise<void> {
     const { data, attrs, text } = routeRequest(route, route.index);
     await this.try(`delete route ${text}`, "", () => this.socket.delRoute(data, attrs, TIMEOUT), ["ESRCH"]);
+  }
+
+  async rules(): Promise<RuleInfo[]> {
+    const answers = await this.try("list rules", "", () =>
+      this.socket.getRules({ family: AF_INET }, {}, TIMEOUT),
+    );
+    return answers.map(ruleInfo);
+  }
+
+  async addRule(rule: RuleInfo): Promise<void> {
+    const { data, attrs, text } = ruleRequest(rule);
+    const options = { ...TIMEOUT, flags: NLM_F_CREATE | NLM_F_EXCL };
+    await this.try(`add rule ${text}`, "", () => this.socket.newRule(data, attrs, options), ["EEXIST"]);
+  }
+
+  async deleteRule(rule: RuleInfo): Promise<void> {
+    const { data, attrs, text } = ruleRequest(rule);
+    await this.try(`delete rule ${text}`, "", () => this.socket.delRule(data, attrs, TIMEOUT), ["ENOENT"]);
   }
 
   async neighbours(index: number): Promise<NeighbourInfo[]> {
@@ -333,6 +373,7 @@ function linkKind(info: Buffer | undefined): string {
 function routeInfo({ data, attrs }: RouteMessage): RouteInfo {
   const protocol = data.protocol ?? 0;
   return {
+    table: attrs.table ?? data.table ?? 0,
     destination: { address: attrs.dst?.readInt32BE(0) ?? 0, length: data.dstLen ?? 0 },
     index: attrs.oif ?? 0,
     gateway: attrs.gateway === undefined ? null : dotted(attrs.gateway),
@@ -348,12 +389,13 @@ function routeRequest(route: RouteInfo, index: number) {
   const data = {
     family: AF_INET,
     dstLen: route.destination.length,
-    table: RT_TABLE_MAIN,
+    table: tableByte(route.table),
     protocol: route.protocol,
     scope: RT_SCOPE_UNIVERSE,
     type: RTN_UNICAST,
   };
   const attrs = {
+    table: route.table,
     ...(route.destination.length === 0 ? {} : { dst: destination }),
     ...(index === 0 ? {} : { oif: index }),
     ...(route.gateway === null ? {} : { gateway: dottedBytes(route.gateway) }),
@@ -362,6 +404,72 @@ function routeRequest(route: RouteInfo, index: number) {
   };
   const via = route.gateway === null ? "" : ` via ${route.gateway}`;
   return { data, attrs, text: `${dotted(destination)}/${route.destination.length}${via}` };
+}
+
+/** Attributes that a RuleInfo can express; a rule with any other is a special one. */
+const PLAIN_RULE = new Set(["dst", "iifname", "priority", "table", "protocol", "ipProto", "dportRange"]);
+
+function ruleInfo({ data, attrs }: RuleMessage): RuleInfo {
+  const { action, flags } = data;
+  const looksUp = action === FR_ACT_TO_TBL || action === "toTbl";
+  const selectors = Object.entries(attrs as Record<string, unknown>)
+    .filter(([, value]) => value !== undefined)
+    .map(([name]) => name)
+    // -1 in all bits: no suppression, which every dump says.
+    .filter((name) => name !== "suppressPrefixlen" || !isAllOnes(attrs.suppressPrefixlen));
+  return {
+    preference: attrs.priority ?? 0,
+    to: attrs.dst === undefined ? null : { address: attrs.dst.readInt32BE(0), length: data.dstLen ?? 0 },
+    inputLink: attrs.iifname ?? "",
+    ipProtocol: attrs.ipProto ?? 0,
+    ports:
+      attrs.dportRange === undefined
+        ? null
+        : { first: attrs.dportRange.start ?? 0, last: attrs.dportRange.end ?? 0 },
+    table: looksUp ? (attrs.table ?? data.table ?? 0) : 0,
+    protocol: attrs.protocol ?? 0,
+    special:
+      !looksUp ||
+      (data.tos ?? 0) !== 0 ||
+      flags?.invert === true ||
+      selectors.some((name) => !PLAIN_RULE.has(name)),
+  };
+}
+
+function isAllOnes(bytes: Buffer | undefined): boolean {
+  return bytes?.every((byte) => byte === 0xff) === true;
+}
+
+function ruleRequest(rule: RuleInfo) {
+  const { preference, to, inputLink, ipProtocol, ports, table, protocol } = rule;
+  const data = {
+    family: AF_INET,
+    dstLen: to?.length ?? 0,
+    table: tableByte(table),
+    action: FR_ACT_TO_TBL,
+  };
+  const attrs = {
+    priority: preference,
+    table,
+    protocol,
+    ...(to === null ? {} : { dst: addressBytes(to.address) }),
+    ...(inputLink === "" ? {} : { iifname: inputLink }),
+    ...(ipProtocol === 0 ? {} : { ipProto: ipProtocol }),
+    ...(ports === null ? {} : { dportRange: { start: ports.first, end: ports.last } }),
+  };
+  const words = [
+    `${preference}:`,
+    ...(to === null ? [] : [`to ${dotted(addressBytes(to.address))}/${to.length}`]),
+    ...(inputLink === "" ? [] : [`iif ${inputLink}`]),
+    ...(ipProtocol === 0 ? [] : [`ipproto ${ipProtocol}`]),
+    ...(ports === null ? [] : [`dport ${ports.first}-${ports.last}`]),
+    `lookup ${table}`,
+  ];
+  return { data, attrs, text: words.join(" ") };
+}
+
+function tableByte(table: number): number {
+  return table < 256 ? table : RT_TABLE_COMPAT;
 }
 
 function addressBytes(address: number): Buffer {

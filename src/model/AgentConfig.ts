@@ -1,3 +1,5 @@
+import type { PortRange } from "./portRanges.js";
+
 /**
  * The static description of one node, as `podwire agent --config FILE` reads it, after validation
  * and with every default filled in. Addresses are dotted decimal, prefixes CIDR.
@@ -27,6 +29,8 @@ export interface AgentConfig {
   vteps: VtepConfig[];
   /** The pods of this node. */
   pods: PodConfig[];
+  /** What Services need of the node's kernel; null where the node carries none. */
+  serviceHost: ServiceHostConfig | null;
   dataplane: {
     /** Tunnel GSO device (kernel >= 6.17). auto: where the kernel has it. Default auto. */
     tunnelGso: "auto" | "on" | "off";
@@ -39,6 +43,31 @@ export interface AgentConfig {
     /** Whether idle processors are kept from sleeping while packets go back and forth. Default auto. */
     cpuLatency: "auto" | "off";
   };
+}
+
+/**
+ * What of Services concerns the node's kernel: which traffic is routed to the dataplane. What the
+ * dataplane does with it is no matter of this.
+ */
+export interface ServiceHostConfig {
+  /** Ranges of ClusterIPs. */
+  ranges: string[];
+  /** NodePorts; kube-apiserver's --service-node-port-range. Default 30000-32767. */
+  nodePorts: PortRange;
+  /**
+   * Source ports of masqueraded egress traffic. Default 61000-65534: beyond the automatic ports of
+   * Linux, and a rule cannot end with 65535.
+   */
+  egressPorts: PortRange;
+  /**
+   * At which of the node's addresses NodePorts answer: those in these prefixes, as in kube-proxy's
+   * --nodeport-addresses. Empty: at underlay.address only (kube-proxy's "primary").
+   */
+  nodePortAddresses: string[];
+  /** NodePorts answer at 127.0.0.1 too, to the node itself. Default true. */
+  localhostNodePorts: boolean;
+  /** Load-balancer and external addresses. */
+  vips: string[];
 }
 
 export interface VtepConfig {

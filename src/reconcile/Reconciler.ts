@@ -11,7 +11,8 @@
  *   2. what is missing: record it, open the device, configure it, attach its port
  *   3. what is there: compare with its spec, repair
  *   4. publish, if the tables differ from the last ones
- *   5. remove devices that the record names and nobody wants any more
+ *   5. the node's routing for Services, once the dataplane can take what is routed to it
+ *   6. remove devices that the record names and nobody wants any more
  *
  * A pass may fail anywhere and is then simply repeated: on change, on a fault, every resync. One
  * failing device does not stop the others. Only the first pass (start) is strict: it throws, and
@@ -27,6 +28,7 @@ import {
   type TunnelSpec,
 } from "../desired/host.js";
 import { IndexAllocator } from "../desired/IndexAllocator.js";
+import type { NodeAddress } from "../desired/routing.js";
 import { type AttachedPort, tableInput } from "../desired/tables.js";
 import type { Host, TapHandle } from "../host/Host.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
@@ -45,6 +47,7 @@ import {
   openDevice,
 } from "./device.js";
 import { type Log, SILENT } from "./Log.js";
+import { applyRouting, type RoutingStore, restoreRouting } from "./routing.js";
 
 /** Port number of the tunnel socket. */
 export const TUNNEL_PORT = 0;
@@ -56,8 +59,14 @@ const REOPEN_MS = 1000;
 /** Wanted socket buffers of the tunnel: some 5,000 full frames, for when the worker is held up. */
 const SOCKET_BUFFER = 8 * 1024 * 1024;
 
-/** The durable list of devices that we made or are about to make. */
-export interface DeviceRecord {
+/** What status calls the node's routing for Services. */
+const ROUTING_ID = "routing";
+
+/** What a pass looks at: everything, the node's own device and routing, or what is wanted otherwise. */
+type Repair = "all" | "node" | "changed";
+
+/** The durable list of devices that we made or are about to make, and what else we changed. */
+export interface HostRecord extends RoutingStore {
   /** The list; the same array until the next write. */
   devices(): DevicePlace[];
   /** Replaces the list; durable when it returns. */
@@ -68,7 +77,7 @@ export interface ReconcilerOptions {
   host: Host;
   worker: WorkerControl;
   buildImage: (input: TableInput) => SharedArrayBuffer;
-  record: DeviceRecord;
+  record: HostRecord;
   log?: Log;
   /** A pod that fails does not stop start(): it is logged and tried again, as later. */
   lenientPods?: boolean;
@@ -78,7 +87,7 @@ export interface ReconcilerOptions {
   now?: () => number;
 }
 
-/** A pod or node device as `status` shows it. */
+/** A pod or node device, or the node's routing ("routing"), as `status` shows it. */
 export interface DeviceStatus {
   id: string;
   state: "up" | "failed";
@@ -132,6 +141,9 @@ export class Reconciler {
   private tunnel: Tunnel | null = null;
   private config: AgentConfig | null = null;
   private underlayMtu = 0;
+  private addresses: NodeAddress[] = [];
+  /** What routing was brought to last. */
+  private routed = "";
   /** The kernel refused tunnel GSO: not asked again. */
   private gsoRefused = false;
   private publishedInput = "";
@@ -158,12 +170,13 @@ export class Reconciler {
   start(config: AgentConfig): Promise<void> {
     return this.enqueue(async () => {
       const recorded = this.options.record.devices();
+      const routed = this.options.record.routing() !== null;
       this.config = config;
       try {
         await this.openTunnel(config);
         await this.pass(true);
       } catch (error) {
-        await this.undo(recorded);
+        await this.undo(recorded, routed);
         throw error;
       }
     });
@@ -185,9 +198,13 @@ export class Reconciler {
     });
   }
 
-  /** One pass, to repair what was changed behind our back. Never throws. */
-  resync(): Promise<void> {
-    return this.enqueue(() => this.safePass());
+  /**
+   * One pass, to repair what was changed behind our back. Never throws.
+   *
+   * @param what "node": only the node's own device and routing, not the pods' devices
+   */
+  resync(what: "all" | "node" = "all"): Promise<void> {
+    return this.enqueue(() => this.safePass(what));
   }
 
   /** The worker can no longer use a port. Its descriptor is closed, and the device opened again. */
@@ -293,7 +310,7 @@ export class Reconciler {
     });
   }
 
-  private async safePass(repair: "all" | "changed" = "all"): Promise<void> {
+  private async safePass(repair: Repair = "all"): Promise<void> {
     if (this.stopped) return;
     try {
       await this.pass(false, repair);
@@ -302,11 +319,11 @@ export class Reconciler {
     }
   }
 
-  private async pass(strict: boolean, repair: "all" | "changed" = "all"): Promise<void> {
+  private async pass(strict: boolean, repair: Repair = "all"): Promise<void> {
     const config = this.config!;
     await this.readUnderlay(config);
     if (this.tunnel?.lost) await this.openTunnel(config);
-    const want = desiredHost(config, { underlayMtu: this.underlayMtu });
+    const want = desiredHost(config, { underlayMtu: this.underlayMtu, addresses: this.addresses });
     const specs = devicesOf(want, this.gsoRefused);
     this.forgetFailures(specs);
 
@@ -316,25 +333,28 @@ export class Reconciler {
       const device = this.open.get(spec.id);
       return (
         device !== undefined &&
-        (repair === "all" || this.failures.has(spec.id) || !sameSpec(spec, device.spec))
+        (repair === "all" ||
+          (repair === "node" && spec.role === "node") ||
+          this.failures.has(spec.id) ||
+          !sameSpec(spec, device.spec))
       );
     });
     await this.addMissing(config, missing, strict);
     for (const spec of present) await this.repair(spec);
     if (present.some((spec) => this.open.get(spec.id)?.lost)) this.kick();
     await this.publish(config);
+    await this.route(want, repair);
     await this.removeOrphans(specs);
   }
 
   // ---- underlay -----------------------------------------------------------------------------
 
   private async readUnderlay(config: AgentConfig): Promise<void> {
-    if (config.underlay.mtu !== null) {
-      this.underlayMtu = config.underlay.mtu;
-      return;
-    }
-    const mtu = await underlayMtu(this.host, config.underlay.address);
-    if (mtu !== null) this.underlayMtu = mtu;
+    const found = await readAddresses(this.host);
+    this.addresses = found.map(({ address, link }) => ({ address, link }));
+    const wanted = parseIpv4(config.underlay.address);
+    const mtu = config.underlay.mtu ?? found.find(({ address }) => address === wanted)?.mtu;
+    if (mtu !== undefined) this.underlayMtu = mtu;
     else if (this.underlayMtu === 0)
       throw new Error(`no interface has the underlay address ${config.underlay.address}`);
     else
@@ -440,8 +460,8 @@ export class Reconciler {
     for (const spec of ready) {
       const before = this.options.record.devices();
       try {
-        await this.addDevice(config, spec, before);
-        this.succeeded(spec.id);
+        const conflicts = await this.addDevice(config, spec, before);
+        this.settle(spec.id, conflicts);
       } catch (error) {
         // It was not made, or is gone again: it must not pass for ours when somebody else makes it.
         if (this.options.record.devices() !== before) this.options.record.write(before);
@@ -450,12 +470,13 @@ export class Reconciler {
             ? config.dataplane.tunnelGso === "auto"
             : spec.role === "pod" && this.options.lenientPods === true;
         if (strict && !optional) throw error;
-        this.failed(spec, error);
+        this.failed(spec.id, error);
       }
     }
   }
 
-  private async addDevice(config: AgentConfig, spec: DeviceSpec, before: DevicePlace[]): Promise<void> {
+  /** Returns what stands in the way of parts of it, in words. */
+  private async addDevice(config: AgentConfig, spec: DeviceSpec, before: DevicePlace[]): Promise<string[]> {
     const recorded = before.some((place) => samePlace(place, spec));
     const tap = await openDevice(this.host, spec, recorded, () => {
       const { netns, name } = spec;
@@ -467,13 +488,14 @@ export class Reconciler {
         throw new DeviceError("no-tunnel-gso", spec, "this kernel has no tunnel GSO on TAP devices");
       this.gsoRefused = true;
       this.log.info({}, "the kernel has no tunnel GSO on TAP devices; sending segments");
-      return;
+      return [];
     }
     const device: OpenDevice = { spec, tap, port: this.portNumber(spec), lost: false };
     // From here on undo() and the next pass know of it.
     this.open.set(spec.id, device);
+    let conflicts: string[];
     try {
-      await configureDevice(this.host, spec, tap);
+      ({ conflicts } = await configureDevice(this.host, spec, tap));
       await this.worker.attachPort(device.port, PORT_TAP, tap.handle.fd);
     } catch (error) {
       this.open.delete(spec.id);
@@ -483,6 +505,7 @@ export class Reconciler {
     }
     const { created, ifindex } = tap.handle;
     this.log.info({ device: spec.id, ifindex, port: device.port }, created ? "created" : "attached");
+    return conflicts;
   }
 
   private portNumber(spec: DeviceSpec): number {
@@ -496,17 +519,36 @@ export class Reconciler {
     const device = this.open.get(spec.id);
     if (device === undefined) return;
     try {
-      const changes = await configureDevice(this.host, spec, device.tap);
+      const { changes, conflicts } = await configureDevice(this.host, spec, device.tap);
       device.spec = spec;
       if (changes.length > 0) this.log.info({ device: spec.id, changes }, "repaired");
-      this.succeeded(spec.id);
+      this.settle(spec.id, conflicts);
     } catch (error) {
       if (error instanceof DeviceError && error.fault === "lost") device.lost = true;
-      this.failed(spec, error);
+      this.failed(spec.id, error);
     }
   }
 
-  /** Step 5: devices of ours, by the record, that nobody wants and that are not open. */
+  /** Step 5. Without the node's device what is captured would go nowhere: then it is left as it is. */
+  private async route({ routing }: HostState, repair: Repair): Promise<void> {
+    const { record } = this.options;
+    const wanted = JSON.stringify(routing);
+    const same = wanted === this.routed && !this.failures.has(ROUTING_ID);
+    if ((repair === "changed" && same) || (routing !== null && !this.open.has("node"))) return;
+    try {
+      const changes =
+        routing === null
+          ? await restoreRouting(this.host, record)
+          : await applyRouting(this.host, routing, record);
+      if (changes.length > 0) this.log.info({ changes }, "set the node's routing for Services");
+      this.routed = wanted;
+      this.succeeded(ROUTING_ID);
+    } catch (error) {
+      this.failed(ROUTING_ID, error);
+    }
+  }
+
+  /** Step 6: devices of ours, by the record, that nobody wants and that are not open. */
   private async removeOrphans(specs: DeviceSpec[]): Promise<void> {
     const recorded = this.options.record.devices();
     const lasting = specs.filter((spec) => spec.tap.persist);
@@ -580,13 +622,19 @@ export class Reconciler {
   }
 
   /** Logs a failure once, until it changes or is over. */
-  private failed(spec: DeviceSpec, error: unknown): void {
+  private failed(id: string, error: unknown): void {
     const message = error instanceof Error ? error.message : String(error);
-    if (error instanceof DeviceError && error.fault === "netns-missing") this.missing.add(spec.id);
-    else this.missing.delete(spec.id);
-    if (this.failures.get(spec.id) === message) return;
-    this.failures.set(spec.id, message);
-    this.log.error({ device: spec.id }, this.options.describe?.(error) ?? `${spec.id}: ${message}`);
+    if (error instanceof DeviceError && error.fault === "netns-missing") this.missing.add(id);
+    else this.missing.delete(id);
+    if (this.failures.get(id) === message) return;
+    this.failures.set(id, message);
+    this.log.error({ device: id }, this.options.describe?.(error) ?? `${id}: ${message}`);
+  }
+
+  /** A device that works is well unless something stands in the way of a part of it. */
+  private settle(id: string, conflicts: string[]): void {
+    if (conflicts.length === 0) this.succeeded(id);
+    else this.failed(id, new Error(conflicts.join("; ")));
   }
 
   private succeeded(id: string): void {
@@ -595,14 +643,18 @@ export class Reconciler {
   }
 
   private forgetFailures(specs: DeviceSpec[]): void {
-    const wanted = new Set(specs.map((spec) => spec.id));
+    const wanted = new Set([ROUTING_ID, ...specs.map((spec) => spec.id)]);
     for (const map of [this.failures, this.lastOpened])
       for (const id of map.keys()) if (!wanted.has(id)) map.delete(id);
     for (const id of this.missing) if (!wanted.has(id)) this.missing.delete(id);
   }
 
   /** Takes back what a failed start made. */
-  private async undo(recorded: DevicePlace[]): Promise<void> {
+  private async undo(recorded: DevicePlace[], routed: boolean): Promise<void> {
+    if (!routed)
+      await restoreRouting(this.host, this.options.record).catch((error: unknown) =>
+        this.log.warn({ err: error }, "could not restore the node's routing"),
+      );
     for (const device of this.open.values()) {
       await this.detach(device.port);
       if (device.tap.handle.created) this.unpersist(device);
@@ -617,10 +669,17 @@ export class Reconciler {
 /** MTU of the interface that has `address` (dotted decimal) in the agent's namespace; null without one. */
 export async function underlayMtu(host: Host, address: string): Promise<number | null> {
   const wanted = parseIpv4(address);
+  return (await readAddresses(host)).find((each) => each.address === wanted)?.mtu ?? null;
+}
+
+/** The addresses in the agent's namespace, with the link that each is on and its MTU. */
+function readAddresses(host: Host): Promise<(NodeAddress & { mtu: number })[]> {
   return host.within("", async (namespace) => {
-    const owner = (await namespace.addresses()).find((each) => each.address === wanted);
-    if (owner === undefined) return null;
-    return (await namespace.links()).find((link) => link.index === owner.index)?.mtu ?? null;
+    const links = new Map((await namespace.links()).map((link) => [link.index, link]));
+    return (await namespace.addresses()).flatMap(({ address, index }) => {
+      const link = links.get(index);
+      return link === undefined ? [] : [{ address, link: link.name, mtu: link.mtu }];
+    });
   });
 }
 

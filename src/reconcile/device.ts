@@ -15,6 +15,7 @@ import {
   TUN_F_UDP_TUNNEL_GSO_CSUM,
   TUN_F_USO,
 } from "../desired/host.js";
+import { MAIN_TABLE } from "../desired/routing.js";
 import type { Host, HostNamespace, LinkChange, LinkInfo, RouteInfo, TapHandle } from "../host/Host.js";
 import { HostError, inNamespace } from "../host/HostError.js";
 import { formatCidr } from "../model/ipv4.js";
@@ -100,15 +101,22 @@ export function hasTunnelGso(handle: TapHandle): boolean {
   return (handle.offloads & both) === both;
 }
 
+/** What configureDevice did, in words; both empty when all was well. */
+export interface Configured {
+  changes: string[];
+  /** Routes that are not to be had since somebody else has them. */
+  conflicts: string[];
+}
+
 /**
- * Brings an open device to what `spec` says. Returns what it had to change, in words; empty when
- * all was well. Throws a DeviceError; fault "lost" where the device is gone.
+ * Brings an open device to what `spec` says. Throws a DeviceError; fault "lost" where the device is
+ * gone, "route-taken" where it cannot do without a route that somebody else has.
  */
 export async function configureDevice(
   host: DeviceHost,
   spec: DeviceSpec,
   tap: { identity: string; handle: Pick<TapHandle, "ifindex"> },
-): Promise<string[]> {
+): Promise<Configured> {
   if (identityOf(host, spec) !== tap.identity)
     throw new DeviceError("lost", spec, `namespace ${spec.netns} was replaced`);
   try {
@@ -116,14 +124,15 @@ export async function configureDevice(
       const link = await namespace.link(spec.name);
       if (link === null || link.index !== tap.handle.ifindex)
         throw new DeviceError("lost", spec, `device ${spec.name}${inNamespace(spec.netns)} is gone`);
-      return [
+      const changes = [
         ...(await setSysctls(namespace, spec)),
         ...(await setAttributes(namespace, spec, link)),
         ...(await setAddresses(namespace, spec, link)),
         ...(await setUp(namespace, spec, link)),
         ...(await setNeighbours(namespace, spec, link)),
-        ...(await setRoutes(namespace, spec, link)),
       ];
+      const routes = await setRoutes(namespace, spec, link);
+      return { changes: [...changes, ...routes.changes], conflicts: routes.conflicts };
     });
   } catch (error) {
     throw deviceError(spec, error);
@@ -265,42 +274,64 @@ async function setNeighbours(namespace: HostNamespace, spec: DeviceSpec, link: L
 }
 
 /** Routes through the device that carry our protocol number are exactly the wanted ones. */
-async function setRoutes(namespace: HostNamespace, spec: DeviceSpec, link: LinkInfo): Promise<string[]> {
-  if (spec.role === "gso") return [];
+async function setRoutes(namespace: HostNamespace, spec: DeviceSpec, link: LinkInfo): Promise<Configured> {
+  if (spec.role === "gso") return { changes: [], conflicts: [] };
   const all = await namespace.routes();
-  const key = (route: { destination: { address: number; length: number } }) => formatCidr(route.destination);
+  const taken = new Map<string, RouteInfo>();
+  for (const route of all) if (route.priority === 0) taken.set(routeKey(route), route);
   const { add, change, remove } = delta(
     spec.routes,
     all.filter((route) => route.index === link.index && route.protocol === ROUTE_PROTOCOL),
-    key,
-    key,
+    routeKey,
+    routeKey,
     (wanted, present) =>
       present.gateway === wanted.gateway && present.source === wanted.source && present.priority === 0,
   );
+  const conflicts: string[] = [];
+  const added: RouteSpec[] = [];
   for (const route of add) {
-    const taken = all.find((each) => key(each) === key(route) && each.priority === 0);
+    const present = taken.get(routeKey(route));
     // One of ours on another link is what an earlier device of ours left; the rest is not ours.
-    if (taken !== undefined && taken.protocol !== ROUTE_PROTOCOL) {
-      const other = (await namespace.links()).find((each) => each.index === taken.index);
-      const via = `${taken.gateway === null ? "" : ` via ${taken.gateway}`} dev ${other?.name ?? taken.index}`;
-      throw new DeviceError(
-        "route-taken",
-        spec,
-        `a route ${key(route)}${via} exists${inNamespace(spec.netns)}`,
-      );
+    if (present !== undefined && present.protocol !== ROUTE_PROTOCOL) {
+      const other = (await namespace.links()).find((each) => each.index === present.index);
+      const via = `${present.gateway === null ? "" : ` via ${present.gateway}`} dev ${other?.name ?? present.index}`;
+      const message = `a route ${routeText(route)}${via} exists${inNamespace(spec.netns)}`;
+      if (route.required) throw new DeviceError("route-taken", spec, message);
+      conflicts.push(message);
+      continue;
     }
-    await namespace.addRoute(link, routeInfo(route, link), taken !== undefined);
+    await namespace.addRoute(link, routeInfo(route, link), present !== undefined);
+    added.push(route);
   }
   for (const { desired } of change) await namespace.addRoute(link, routeInfo(desired, link), true);
   for (const route of remove) await namespace.deleteRoute(route);
-  return [
-    ...[...add, ...change.map((each) => each.desired)].map((each) => `route ${key(each)}`),
-    ...remove.map((each) => `no route ${key(each)}`),
+  const changes = [
+    ...[...added, ...change.map((each) => each.desired)].map((each) => `route ${routeText(each)}`),
+    ...remove.map((each) => `no route ${routeText(each)}`),
   ];
+  return { changes, conflicts };
 }
 
-function routeInfo(route: RouteSpec, link: LinkInfo): RouteInfo {
-  return { ...route, index: link.index, protocol: ROUTE_PROTOCOL, priority: 0 };
+type RouteName = Pick<RouteInfo, "table" | "destination">;
+
+function routeKey({ table, destination }: RouteName): string {
+  return `${table} ${formatCidr(destination)}`;
+}
+
+function routeText({ table, destination }: RouteName): string {
+  return `${formatCidr(destination)}${table === MAIN_TABLE ? "" : ` table ${table}`}`;
+}
+
+function routeInfo({ table, destination, gateway, source }: RouteSpec, link: LinkInfo): RouteInfo {
+  return {
+    table,
+    destination,
+    gateway,
+    source,
+    index: link.index,
+    protocol: ROUTE_PROTOCOL,
+    priority: 0,
+  };
 }
 
 /** Whatever was thrown while working on `spec`, as a DeviceError. */

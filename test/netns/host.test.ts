@@ -97,6 +97,7 @@ describe.skipIf(reason !== "")(`NetlinkHost ${reason}`, () => {
         { index: link.index, address: "169.254.1.1", mac: "ee:ee:ee:ee:ee:ee", permanent: true },
       ]);
       const route = {
+        table: 254,
         destination: { address: 0, length: 0 },
         index: link.index,
         gateway: "169.254.1.1",

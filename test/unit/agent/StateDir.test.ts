@@ -77,7 +77,7 @@ test("the record is written, read again, and kept by an unsuccessful start", () 
   record.write(devices);
   expect(new StateRecord(dir.recordFile, "n", "4:1").devices()).toEqual(devices);
   dir.undo();
-  expect(readRecord(dir.recordFile)).toEqual({ netns: "4:1", devices });
+  expect(readRecord(dir.recordFile)).toEqual({ node: "n", netns: "4:1", devices, routing: null });
 });
 
 test("an empty record goes with an unsuccessful start", () => {
@@ -90,6 +90,8 @@ test("an empty record goes with an unsuccessful start", () => {
 
 test("a device in the own namespace of another agent's namespace is not ours", () => {
   const recorded = {
+    node: "n",
+    routing: null,
     netns: "4:1",
     devices: [
       { netns: "", name: "podwire0" },

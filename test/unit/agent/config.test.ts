@@ -56,6 +56,7 @@ describe("a good config", () => {
           interface: "eth0",
         },
       ],
+      serviceHost: null,
       dataplane: { tunnelGso: "auto", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "auto" },
     });
   });

@@ -64,6 +64,7 @@ function baseOf(node: string, address: string) {
     node,
     stateDir: join(base, node),
     underlay: { address, port: 4789, vni: 4096, mtu: null },
+    serviceHost: null,
     dataplane: {
       tunnelGso: "auto",
       uso: "auto",

@@ -59,7 +59,7 @@ describe("IndexAllocator", () => {
 });
 
 describe("desired host state", () => {
-  const host = desiredHost(parse(), { underlayMtu: 1500 });
+  const host = desiredHost(parse(), { underlayMtu: 1500, addresses: [] });
 
   test("podwire0 has the tunnel address and the route of the pool", () => {
     expect(host.node).toMatchObject({
@@ -82,7 +82,9 @@ describe("desired host state", () => {
       "accept_local=1",
       "rp_filter=2",
       "forwarding=1",
+      "route_localnet=0",
     ]);
+    expect(host.routing).toBeNull();
   });
 
   test("a pod has its address and a default route", () => {
@@ -93,7 +95,7 @@ describe("desired host state", () => {
       mac: "02:70:0a:01:eb:c2",
       mtu: 1450,
       addresses: [{ address: parseIpv4("10.1.235.194"), length: 32 }],
-      routes: [{ destination: { address: 0, length: 0 }, gateway: "169.254.1.1", source: null }],
+      routes: [{ table: 254, destination: { address: 0, length: 0 }, gateway: "169.254.1.1", source: null }],
       neighbours: [{ address: "169.254.1.1", mac: "ee:ee:ee:ee:ee:ee" }],
       loopbackUp: true,
     });
@@ -101,9 +103,8 @@ describe("desired host state", () => {
 
   test("the tunnel GSO device is asked for unless it is off", () => {
     expect(host.gso).toMatchObject({ name: "podwire-tx", tap: { vnetHeader: 24, persist: false } });
-    expect(
-      desiredHost(parse(`${CONFIG}dataplane: { tunnelGso: off }\n`), { underlayMtu: 1500 }).gso,
-    ).toBeNull();
+    const off = parse(`${CONFIG}dataplane: { tunnelGso: off }\n`);
+    expect(desiredHost(off, { underlayMtu: 1500, addresses: [] }).gso).toBeNull();
   });
 
   test.each([
@@ -111,7 +112,8 @@ describe("desired host state", () => {
     ["off", 0x0f, []],
     ["auto", 0x0f, [TUN_F_USO]],
   ])("uso: %s", (uso, offloads, optionalOffloads) => {
-    const { node } = desiredHost(parse(`${CONFIG}dataplane: { uso: "${uso}" }\n`), { underlayMtu: 9000 });
+    const parsed = parse(`${CONFIG}dataplane: { uso: "${uso}" }\n`);
+    const { node } = desiredHost(parsed, { underlayMtu: 9000, addresses: [] });
     expect(node.tap).toMatchObject({ offloads, optionalOffloads });
     expect(node.mtu).toBe(8950);
   });

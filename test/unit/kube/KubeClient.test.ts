@@ -218,6 +218,7 @@ describe("join", () => {
         node: "k8s-worker01",
         stateDir: "/nowhere",
         underlay: { address: "192.168.2.31", port: 4789, vni: 4096, mtu: null },
+        serviceHost: null,
         dataplane: { tunnelGso: "auto", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "auto" },
       },
       podNetns: "/run/netns/{uid}",

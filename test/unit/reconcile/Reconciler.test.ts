@@ -5,15 +5,23 @@ import type { AgentConfig } from "../../../src/model/AgentConfig.js";
 import { formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
 import type { DevicePlace } from "../../../src/reconcile/device.js";
 import { Reconciler } from "../../../src/reconcile/Reconciler.js";
+import type { RoutingRecord } from "../../../src/reconcile/routing.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
 
 class MemoryRecord {
   list: DevicePlace[] = [];
+  changedRouting: RoutingRecord | null = null;
   devices() {
     return this.list;
   }
   write(devices: DevicePlace[]) {
     this.list = devices;
+  }
+  routing() {
+    return this.changedRouting;
+  }
+  writeRouting(routing: RoutingRecord | null) {
+    this.changedRouting = routing;
   }
 }
 
@@ -188,6 +196,7 @@ describe("start", () => {
   test("a route of somebody else is not taken over", async () => {
     const eth0 = (await own.link("eth0"))!;
     own.routeTable.push({
+      table: 254,
       destination: { address: parseIpv4("10.1.0.0")!, length: 16 },
       index: eth0.index,
       gateway: null,
