@@ -203,7 +203,8 @@ describe("running", () => {
     expect(await cleanup(join(base, "state"), host, false)).toEqual({
       removed: ["podwire0", "eth0 in /run/netns/a"],
       gone: [],
-      failed: [], restored: [],
+      failed: [],
+      restored: [],
     });
     expect(await own.link("podwire0")).toBeNull();
     expect(existsSync(join(base, "state"))).toBe(false);
@@ -221,7 +222,8 @@ describe("running", () => {
     expect(await cleanup(join(base, "state"), other, true)).toEqual({
       removed: [],
       gone: ["podwire0", "eth0 in /run/netns/a"],
-      failed: [], restored: [],
+      failed: [],
+      restored: [],
     });
     expect(await other.namespaces.get("")!.link("podwire0")).not.toBeNull();
   });
