@@ -203,6 +203,7 @@ class Bench {
       attachPort: async () => {},
       detachPort: async () => {},
       publish: async () => {},
+      ping: async () => {},
       counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {} }),
       stop: async () => {},
     };

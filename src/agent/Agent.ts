@@ -9,6 +9,7 @@
  */
 import { ROUTE_PROTOCOL } from "../desired/host.js";
 import { type Host, OWN_NETNS } from "../host/Host.js";
+import { type Clock, SYSTEM_CLOCK } from "../kube/Clock.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import type { Log } from "../reconcile/Log.js";
 import { Reconciler, type ReconcilerStatus } from "../reconcile/Reconciler.js";
@@ -17,6 +18,8 @@ import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from 
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
 import { checkEnvironment, explain } from "./environment.js";
+import { HealthServers } from "./health/HealthServers.js";
+import { ProxyHealth } from "./health/ProxyHealth.js";
 import { devicesIn, readRecord, StateDir, StateRecord } from "./StateDir.js";
 import { StatusServer } from "./StatusServer.js";
 
@@ -26,6 +29,8 @@ const RESYNC_MS = 30_000;
 const CHANGED_MS = 200;
 /** Namespaces that came or went. */
 const NAMESPACES_MS = 1_000;
+/** How often the dataplane is asked for a sign of life. */
+const PING_MS = 5_000;
 /** Before a worker that ended is started again. */
 const WORKER_RESTART_MS = 1_000;
 
@@ -36,6 +41,9 @@ export interface AgentParts {
   log: Log;
   /** Pods come and go by others' hands: one that cannot be attached does not stop the start. */
   lenientPods?: boolean;
+  /** A Service's health check cannot be served here; for an Event. */
+  onServiceHealthFailed?: (namespace: string, name: string, message: string) => void;
+  clock?: Clock;
 }
 
 export interface PodStatus {
@@ -72,6 +80,9 @@ export class Agent {
   private reconciler: Reconciler | null = null;
   private worker: WorkerControl | null = null;
   private stopping = false;
+  private readonly health: ProxyHealth;
+  private readonly healthServers: HealthServers;
+  private pinging = false;
   private unwatch = () => {};
   private changed: NodeJS.Timeout | null = null;
 
@@ -80,6 +91,19 @@ export class Agent {
     private readonly parts: AgentParts,
     private readonly stateDir: StateDir,
   ) {
+    const { clock = SYSTEM_CLOCK, log } = parts;
+    this.health = new ProxyHealth(clock);
+    this.healthServers = new HealthServers({
+      health: this.health,
+      clock,
+      log,
+      onFailed: ({ namespace, name, port }, message) =>
+        parts.onServiceHealthFailed?.(
+          namespace,
+          name,
+          `node ${loaded.config.node} failed to start healthcheck "${namespace}/${name}" on port ${port}: ${message}`,
+        ),
+    });
     this.server = new StatusServer({
       status: () => this.status(),
       counters: () => this.counters(),
@@ -118,8 +142,10 @@ export class Agent {
       throw explain(error, loaded);
     }
     const { reconciler } = agent;
-    agent.timers.push(setInterval(() => void reconciler.resync(), RESYNC_MS));
+    agent.timers.push(setInterval(() => void agent.resync(), RESYNC_MS));
     agent.timers.push(setInterval(() => reconciler.checkNamespaces(), NAMESPACES_MS));
+    agent.timers.push(setInterval(() => void agent.ping(), PING_MS));
+    agent.noteHealth();
     agent.unwatch = parts.host.watch(ROUTE_PROTOCOL, () => agent.nodeChanged());
     stateDir.setReady(config.node);
     const { send, uso } = reconciler.status();
@@ -149,8 +175,14 @@ export class Agent {
   }
 
   /** Repairs now what was changed behind our back. */
-  async resync(): Promise<void> {
-    await this.reconciler!.resync();
+  async resync(what: "all" | "node" = "all"): Promise<void> {
+    await this.reconciler!.resync(what);
+    this.noteHealth();
+  }
+
+  /** Whether load balancers may send this node anything new; it is so until said otherwise. */
+  setNodeEligible(eligible: boolean): void {
+    this.health.setNodeEligible(eligible);
   }
 
   /** Somebody, perhaps ourselves, changed the node's rules, routes, addresses or forwarding. */
@@ -158,7 +190,7 @@ export class Agent {
     if (this.stopping || this.changed !== null) return;
     this.changed = setTimeout(() => {
       this.changed = null;
-      void this.reconciler?.resync("node");
+      void this.resync("node");
     }, CHANGED_MS);
   }
 
@@ -167,13 +199,41 @@ export class Agent {
     const old = this.loaded;
     // What fails from here on is told in terms of the new config.
     this.loaded = loaded;
+    this.health.queued("tables");
     try {
       await this.reconciler!.reconfigure(loaded.config, repair);
     } catch (error) {
       this.loaded = old;
       throw explain(error, loaded);
     }
+    this.noteHealth();
     return loaded;
+  }
+
+  /** After a pass: whether the dataplane has what it should have, and what is served about that. */
+  private noteHealth(): void {
+    if (this.stopping) return;
+    const { upToDate, nodePortAddresses } = this.reconciler!;
+    if (upToDate) this.health.done("tables");
+    const { serviceHost } = this.loaded.config;
+    this.healthServers.sync({
+      healthz: serviceHost?.healthz ?? null,
+      addresses: nodePortAddresses,
+      checks: serviceHost?.healthChecks ?? [],
+    });
+  }
+
+  /** Asks the dataplane for a sign of life; one question at a time. */
+  private async ping(): Promise<void> {
+    if (this.pinging) return;
+    this.pinging = true;
+    this.health.queued("dataplane");
+    // One that has ended does not answer: the next one will.
+    await this.worker!.ping().then(
+      () => this.health.done("dataplane"),
+      () => {},
+    );
+    this.pinging = false;
   }
 
   status(): AgentStatus {
@@ -211,7 +271,7 @@ export class Agent {
     for (const timer of this.timers) clearInterval(timer);
     this.unwatch();
     if (this.changed !== null) clearTimeout(this.changed);
-    await this.server.close();
+    await Promise.all([this.server.close(), this.healthServers.close()]);
     await this.reconciler!.halt();
     await this.worker!.stop().catch((error: unknown) => this.parts.log.warn({ err: error }, "the worker"));
     this.reconciler!.close();

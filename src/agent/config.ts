@@ -17,6 +17,7 @@ import { ConfigError, type FieldPath, fieldName, type Problem } from "./ConfigEr
 import { checkConfig, type Finding } from "./configChecks.js";
 import {
   checkServiceHost,
+  isSocketAddress,
   parseRulePorts,
   RULE_PORTS_MESSAGE,
   SERVICE_HOST_DEFAULTS,
@@ -252,6 +253,23 @@ const schema = z.strictObject({
       nodePortAddresses: z.array(prefixField).optional(),
       localhostNodePorts: z.boolean().optional(),
       vips: z.array(addressField).optional(),
+      healthChecks: z
+        .array(
+          z.strictObject({
+            namespace: z.string(),
+            name: z.string(),
+            port: numberField(1, 65535, "Write the Service's healthCheckNodePort."),
+            localEndpoints: numberField(0, 0xffffff, "Write how many endpoints this node has."),
+          }),
+        )
+        .optional(),
+      healthz: textField(
+        isSocketAddress,
+        "is no ADDRESS:PORT",
+        "Leave it out for 0.0.0.0:10256, or write null for no /healthz.",
+      )
+        .nullable()
+        .optional(),
     })
     .optional(),
   dataplane: z.strictObject({

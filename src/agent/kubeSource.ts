@@ -21,7 +21,7 @@ import { Informer, type InformerOptions } from "../kube/Informer.js";
 import type { KubeApi, KubeObject, ObjectMeta, ResourceRef } from "../kube/KubeApi.js";
 import { isNotFound, KubeError } from "../kube/KubeError.js";
 import { NodeHeartbeat } from "../kube/Lease.js";
-import { IPAMBLOCKS, IPPOOLS, NODES, PODS } from "../kube/resources.js";
+import { IPAMBLOCKS, IPPOOLS, NODES, PODS, SERVICES } from "../kube/resources.js";
 import type { Node, Pod } from "../kube/types.js";
 import { WorkQueue } from "../kube/WorkQueue.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
@@ -57,10 +57,15 @@ export interface KubeSourceOptions {
   description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods">;
   /** Keeps the last config; called when it has changed. */
   save?: (config: AgentConfig) => void;
+  /** Told when it changes whether load balancers may send this node anything new. */
+  onNodeEligible?: (eligible: boolean) => void;
   log: Log;
   clock?: Clock;
   random?: () => number;
 }
+
+/** Taint of a Node that the cluster autoscaler is going to remove. */
+const TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler";
 
 /** Pods that one node can have. */
 export const MAX_PODS = MAX_PORTS - RESERVED_PORTS;
@@ -166,6 +171,12 @@ export class KubeSource {
     return this.informers.every((informer) => informer.connected);
   }
 
+  /** An Event of a Service, as kube-proxy writes it where it cannot serve a health check. */
+  reportServiceHealthFailed(namespace: string, name: string, message: string): void {
+    const metadata = { namespace, name, uid: `${namespace}/${name}` };
+    this.events.record(SERVICES, { metadata }, "Warning", "FailedToStartServiceHealthcheck", message);
+  }
+
   async stop(): Promise<void> {
     this.abort.abort();
     this.cancelCompile?.();
@@ -250,11 +261,14 @@ export class KubeSource {
       (name) => this.overlay.removeNode(name),
     );
     informer.addHandler({
-      updated: ({ metadata }) => {
-        if (metadata.name === node) this.nodeWork.add("look");
+      added: (object) => this.noteEligible(object),
+      updated: (object) => {
+        this.noteEligible(object);
+        if (object.metadata.name === node) this.nodeWork.add("look");
       },
       deleted: ({ metadata }) => {
         if (metadata.name !== node) return;
+        this.options.onNodeEligible?.(false);
         this.log.warn(
           { node },
           "this node's Node was deleted; the agent registers again when it is started anew",
@@ -262,6 +276,13 @@ export class KubeSource {
       },
     });
     return informer;
+  }
+
+  /** As kube-proxy's NodeEligible: not where the Node is being deleted, or is about to be. */
+  private noteEligible({ metadata, spec }: Node): void {
+    if (metadata.name !== this.options.base.node) return;
+    const leaving = metadata.deletionTimestamp !== undefined || (spec?.taints ?? []).length > 0;
+    this.options.onNodeEligible?.(!leaving);
   }
 
   private followPods(common: InformerOptions<Pod>): Informer<Pod> {
@@ -445,8 +466,17 @@ function slimMetadata({ name, namespace, uid, resourceVersion, creationTimestamp
   return JSON.parse(JSON.stringify(kept)) as ObjectMeta;
 }
 
-function slimNode({ metadata, status }: Node): Node {
-  return { metadata: slimMetadata(metadata), status: { addresses: status?.addresses ?? [] } };
+function slimNode({ metadata, spec, status }: Node): Node {
+  const { deletionTimestamp } = metadata;
+  const taints = (spec?.taints ?? []).filter(({ key }) => key === TO_BE_DELETED);
+  return {
+    metadata: {
+      ...slimMetadata(metadata),
+      ...(deletionTimestamp === undefined ? {} : { deletionTimestamp }),
+    },
+    ...(taints.length === 0 ? {} : { spec: { taints } }),
+    status: { addresses: status?.addresses ?? [] },
+  };
 }
 
 function slimBlock({ metadata, spec }: KubeObject & BlockObject): KubeObject & BlockObject {

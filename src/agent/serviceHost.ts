@@ -17,6 +17,8 @@ export const SERVICE_HOST_DEFAULTS: ServiceHostConfig = {
   nodePortAddresses: [],
   localhostNodePorts: true,
   vips: [],
+  healthChecks: [],
+  healthz: "0.0.0.0:10256",
 };
 
 /** Ports below are for the node's own servers. */
@@ -28,6 +30,12 @@ const LAST_PORT = 65534;
 export function parseRulePorts(text: string): PortRange | null {
   const range = parsePortRange(text);
   return range !== null && range.first >= FIRST_PORT && range.last <= LAST_PORT ? range : null;
+}
+
+/** Whether a text is ADDRESS:PORT, with an IPv4 address. */
+export function isSocketAddress(text: string): boolean {
+  const [, address = "", port = ""] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+  return parseIpv4(address) !== null && Number(port) >= 1 && Number(port) <= 65535;
 }
 
 /** What is wrong with a text that parseRulePorts does not take. */

@@ -60,6 +60,10 @@ export function agentCommand(): Command {
       "NodePorts answer at the node's addresses in these ranges (default: at --underlay-address)",
     )
     .option("--no-localhost-nodeports", "NodePorts do not answer at 127.0.0.1")
+    .option(
+      "--healthz-bind-address <ip:port>",
+      'where /healthz is served (default: 0.0.0.0:10256); "" for nowhere',
+    )
     .addOption(new Option("--tunnel-gso <mode>", "tunnel GSO device").choices(["auto", "on", "off"]))
     .addOption(new Option("--uso <mode>", "UDP segmentation on TAP devices").choices(["auto", "on", "off"]))
     .addOption(new Option("--threads <n>", "dataplane threads").choices(["1", "2"]))

@@ -11,6 +11,7 @@ import type { PodPort } from "../agent/podPort/startPodPort.js";
 import type { PodRuntime } from "../agent/podRuntime.js";
 import {
   checkServiceHost,
+  isSocketAddress,
   parseRulePorts,
   RULE_PORTS_MESSAGE,
   SERVICE_HOST_DEFAULTS,
@@ -48,6 +49,7 @@ export interface KubeAgentOptions {
   egressPorts?: string;
   nodeportAddresses?: string[];
   localhostNodeports: boolean;
+  healthzBindAddress?: string;
   tunnelGso?: "auto" | "on" | "off";
   uso?: "auto" | "on" | "off";
   threads?: string;
@@ -76,6 +78,8 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
       log.warn({ error: String(error), goodUntil }, "client certificate not renewed"),
   }).start();
   const podNetns = options.podNetns ?? "/run/netns/{namespace}.{name}";
+  let agent: Agent | null = null;
+  let eligible = true;
   const source = new KubeSource({
     api,
     claimer: new Allocator(api, base.node),
@@ -83,9 +87,12 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     podNetns,
     description: { labels, machine: readMachine(), version, podPort },
     save: saveConfig,
+    onNodeEligible: (now) => {
+      eligible = now;
+      agent?.setNodeEligible(now);
+    },
     log,
   });
-  let agent: Agent | null = null;
   let runtime: PodRuntime | null = null;
   let served: PodPort | null = null;
   const stopping = onSignals({
@@ -108,8 +115,13 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
   try {
     // Pods whose namespaces are not there (yet) are attached when these come.
     const present = config.pods.filter(({ netns }) => parts.host.netnsIdentity(netns) !== null);
-    agent = await Agent.start(loaded(options, { ...config, pods: present }), { ...parts, lenientPods: true });
+    agent = await Agent.start(loaded(options, { ...config, pods: present }), {
+      ...parts,
+      lenientPods: true,
+      onServiceHealthFailed: (...about) => source.reportServiceHealthFailed(...about),
+    });
     const running = agent;
+    running.setNodeEligible(eligible);
     await source.feed({ ...config, pods: present }, (next) => running.update(next));
     served = await openPodPort(base, podPort, runtime?.access, api, log);
   } catch (error) {
@@ -233,6 +245,8 @@ const SERVICE_OPTIONS: Record<keyof ServiceHostConfig, string> = {
   nodePortAddresses: "--nodeport-addresses",
   localhostNodePorts: "--no-localhost-nodeports",
   vips: "",
+  healthChecks: "",
+  healthz: "--healthz-bind-address",
 };
 
 function serviceHostOf(options: KubeAgentOptions, underlay: AgentConfig["underlay"]): ServiceHostConfig {
@@ -254,6 +268,13 @@ function serviceHostOf(options: KubeAgentOptions, underlay: AgentConfig["underla
       if (prefix === null || hasHostBits(prefix))
         throw wrong(option, `"${text}" is no IPv4 network`, "Write CIDR notation, e.g. 10.152.183.0/24.");
     }
+  const healthz = options.healthzBindAddress ?? SERVICE_HOST_DEFAULTS.healthz ?? "";
+  if (healthz !== "" && !isSocketAddress(healthz))
+    throw wrong(
+      SERVICE_OPTIONS.healthz,
+      `"${healthz}" is no ADDRESS:PORT`,
+      'Write e.g. 0.0.0.0:10256, or "".',
+    );
   const services = {
     ranges,
     nodePorts: ports("nodePorts"),
@@ -261,6 +282,8 @@ function serviceHostOf(options: KubeAgentOptions, underlay: AgentConfig["underla
     nodePortAddresses: nodeportAddresses,
     localhostNodePorts: localhostNodeports,
     vips: [],
+    healthChecks: [],
+    healthz: healthz === "" ? null : healthz,
   };
   // The pod pool comes from the API later.
   const [finding] = checkServiceHost(services, { podPool: [], underlay });

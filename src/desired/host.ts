@@ -56,7 +56,7 @@ const EVERYTHING: Ipv4Prefix = { address: 0, length: 0 };
 export interface HostFacts {
   /** MTU of the underlay interface in bytes. */
   underlayMtu: number;
-  /** The node's addresses, ours among them. */
+  /** The node's addresses on other links than ours. */
   addresses: readonly NodeAddress[];
 }
 
@@ -138,12 +138,7 @@ export function desiredHost(config: AgentConfig, facts: HostFacts): HostState {
     routing:
       config.serviceHost === null
         ? null
-        : desiredRouting(
-            config,
-            config.serviceHost,
-            facts.addresses.filter(({ link }) => link !== NODE_DEVICE && link !== GSO_DEVICE),
-            NODE_DEVICE,
-          ),
+        : desiredRouting(config, config.serviceHost, facts.addresses, NODE_DEVICE),
   };
 }
 

@@ -68,6 +68,19 @@ export interface ServiceHostConfig {
   localhostNodePorts: boolean;
   /** Load-balancer and external addresses. */
   vips: string[];
+  /** Services with a healthCheckNodePort. */
+  healthChecks: HealthCheckConfig[];
+  /** Where /healthz and /livez are served, ADDRESS:PORT; null for nowhere. Default 0.0.0.0:10256. */
+  healthz: string | null;
+}
+
+/** A Service whose health on this node is served at a port of its own (healthCheckNodePort). */
+export interface HealthCheckConfig {
+  namespace: string;
+  name: string;
+  port: number;
+  /** Endpoints on this node that are ready. */
+  localEndpoints: number;
 }
 
 export interface VtepConfig {

@@ -21,18 +21,20 @@
 import {
   type DeviceSpec,
   desiredHost,
+  GSO_DEVICE,
   type HostState,
+  NODE_DEVICE,
   overlayMtu,
   podDeviceId,
   TUN_F_USO,
   type TunnelSpec,
 } from "../desired/host.js";
 import { IndexAllocator } from "../desired/IndexAllocator.js";
-import type { NodeAddress } from "../desired/routing.js";
+import { type NodeAddress, nodePortAddresses } from "../desired/routing.js";
 import { type AttachedPort, tableInput } from "../desired/tables.js";
 import type { Host, TapHandle } from "../host/Host.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
-import { parseIpv4 } from "../model/ipv4.js";
+import { formatIpv4, parseIpv4 } from "../model/ipv4.js";
 import { MAX_PEERS, MAX_PORTS, PORT_TAP, PORT_UDP } from "../packet/layout.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { WorkerControl } from "../worker/control.js";
@@ -262,6 +264,18 @@ export class Reconciler {
     return this.inUse;
   }
 
+  /** Whether the dataplane has the tables of the config that is in force. */
+  get upToDate(): boolean {
+    return this.publishedFrom !== null && this.publishedFrom.config === this.config;
+  }
+
+  /** At which addresses NodePorts answer, dotted decimal; none where the node carries no Services. */
+  get nodePortAddresses(): string[] {
+    const { config } = this;
+    if (config === null || config.serviceHost === null) return [];
+    return nodePortAddresses(config, config.serviceHost, this.addresses).map(formatIpv4);
+  }
+
   /** Starts no further pass, and waits for the one that runs. The worker is still needed for it. */
   async halt(): Promise<void> {
     this.stopped = true;
@@ -351,7 +365,9 @@ export class Reconciler {
 
   private async readUnderlay(config: AgentConfig): Promise<void> {
     const found = await readAddresses(this.host);
-    this.addresses = found.map(({ address, link }) => ({ address, link }));
+    this.addresses = found
+      .filter(({ link }) => link !== NODE_DEVICE && link !== GSO_DEVICE)
+      .map(({ address, link }) => ({ address, link }));
     const wanted = parseIpv4(config.underlay.address);
     const mtu = config.underlay.mtu ?? found.find(({ address }) => address === wanted)?.mtu;
     if (mtu !== undefined) this.underlayMtu = mtu;

@@ -131,6 +131,10 @@ class Dataworker implements WorkerControl {
     await this.#all({ do: "publish", image });
   }
 
+  async ping(): Promise<void> {
+    await this.#all({ do: "ping" });
+  }
+
   counters(): CounterSnapshot {
     const sum = new Float64Array(COUNTERS);
     for (const thread of this.threads) {
@@ -164,7 +168,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerControl
   const directions: Direction[] = options.threads === 2 ? ["fromTaps", "fromTunnel"] : ["both"];
   const threads = directions.map((d) => new DataplaneThread(d, options));
   const worker = new Dataworker(threads);
-  // A command that changes nothing: once it is answered, the threads breathe.
-  await worker.detachPort(0);
+  // Once it is answered, the threads breathe.
+  await worker.ping();
   return worker;
 }

@@ -33,6 +33,8 @@ export interface WorkerControl {
   detachPort(port: number): Promise<void>;
   /** Swaps to a new table image (tables/TableImage) between two breaths. */
   publish(image: SharedArrayBuffer): Promise<void>;
+  /** Changes nothing: resolves when every thread has come to its next breath. */
+  ping(): Promise<void>;
   counters(): CounterSnapshot;
   /** Ends the thread; descriptors stay open and are the caller's to close. */
   stop(): Promise<void>;

@@ -26,6 +26,8 @@ export type Command =
   | { id: number; do: "attach"; port: number; kind: number; fd: number }
   | { id: number; do: "detach"; port: number }
   | { id: number; do: "publish"; image: SharedArrayBuffer }
+  /** Nothing but an answer. */
+  | { id: number; do: "ping" }
   | { id: number; do: "stop" };
 
 /** Answers to commands, and reports. */

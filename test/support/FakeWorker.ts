@@ -15,6 +15,8 @@ export class FakeWorker implements WorkerControl {
   /** Breaches of the contract. */
   readonly breaches: string[] = [];
   stopped = false;
+  /** Answers no ping any more. */
+  stalled = false;
   private readonly inputs: Map<SharedArrayBuffer, TableInput>;
 
   /** @param former takes images that the former one's buildImage made */
@@ -56,6 +58,10 @@ export class FakeWorker implements WorkerControl {
     for (const { port } of input.ports)
       if (!this.ports.has(port)) this.breaches.push(`port ${port} published but not attached`);
     this.published.push(input);
+  }
+
+  async ping(): Promise<void> {
+    if (this.stalled) await new Promise(() => {});
   }
 
   counters(): CounterSnapshot {

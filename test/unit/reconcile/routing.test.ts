@@ -11,7 +11,6 @@ const ADDRESSES = [
   { address: parseIpv4("127.0.0.1")!, link: "lo" },
   { address: parseIpv4("192.168.2.30")!, link: "eth0" },
   { address: parseIpv4("10.0.2.15")!, link: "eth1" },
-  { address: parseIpv4("10.1.235.192")!, link: "podwire0" },
 ];
 
 function wanted(services: Record<string, unknown> = {}): RoutingSpec {
