@@ -195,6 +195,21 @@ describe.skipIf(reason !== "")(`the node's routing for Services ${reason}`, () =
       );
     });
 
+    test("its health, and that of a Service, as load balancers ask for it", async () => {
+      const check = { namespace: "default", name: "web", port: 20256, localEndpoints: 2 };
+      agent.rewrite({ ...config, stateDir, services: { ...config.services, healthChecks: [check] } });
+      const ask = (url: string) => net.tryExec(pc, "curl", ["-s", "-m", "5", "-w", "\n%{http_code}", url]);
+      const { stdout } = await ask(`http://${NODE}:10256/healthz`);
+      expect(stdout).toMatch(
+        /^\{"lastUpdated": "[^"]+ \+0000 UTC","currentTime": "[^"]+", "nodeEligible": true\}\n200$/,
+      );
+      await waitFor(async () => (await ask(`http://${NODE}:20256/`)).stdout.endsWith("\n200"));
+      // Where NodePorts do not answer, health checks do not either.
+      expect((await ask(`http://${SECOND}:20256/`)).code).toBe(7);
+      agent.rewrite({ ...config, stateDir });
+      await waitFor(async () => (await ask(`http://${NODE}:20256/`)).code === 7);
+    });
+
     test("an address that the node gets is captured, and given up again", async () => {
       await net.exec(node, "ip", ["addr", "add", "192.0.2.31/24", "dev", "eth0"]);
       await waitFor(async () => /to 192\.0\.2\.31 .*dport 61000-65534/.test(await rules()));

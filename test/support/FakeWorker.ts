@@ -15,8 +15,7 @@ export class FakeWorker implements WorkerControl {
   /** Breaches of the contract. */
   readonly breaches: string[] = [];
   stopped = false;
-  /** Answers no ping any more. */
-  stalled = false;
+  private refusing = false;
   private readonly inputs: Map<SharedArrayBuffer, TableInput>;
 
   /** @param former takes images that the former one's buildImage made */
@@ -53,6 +52,7 @@ export class FakeWorker implements WorkerControl {
 
   async publish(image: SharedArrayBuffer): Promise<void> {
     this.commands.push("publish");
+    if (this.refusing) throw new Error("refused");
     const input = this.inputs.get(image);
     if (input === undefined) throw new Error("an image that buildImage did not make");
     for (const { port } of input.ports)
@@ -60,8 +60,14 @@ export class FakeWorker implements WorkerControl {
     this.published.push(input);
   }
 
-  async ping(): Promise<void> {
-    if (this.stalled) await new Promise(() => {});
+  async ping(): Promise<void> {}
+
+  /** Takes no table, until the returned function is called. */
+  refuse(): () => void {
+    this.refusing = true;
+    return () => {
+      this.refusing = false;
+    };
   }
 
   counters(): CounterSnapshot {

@@ -1,4 +1,6 @@
 import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -153,6 +155,100 @@ describe("a machine that is not fit", () => {
     const error: unknown = await start().catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ name: "LockedError", pid: process.pid });
     expect(existsSync(join(base, "state/agent.sock"))).toBe(true);
+  });
+});
+
+describe("a node that carries Services", () => {
+  const services = { healthz: null, vips: ["192.168.2.36"] };
+  const rules = () => own.ruleTable.map(({ preference, table }) => `${preference} ${table}`);
+
+  test("is routed for them, is recorded, and is brought back by cleanup", async () => {
+    const before = [...own.ruleTable];
+    await (await start({ services })).stop();
+    expect(rules()).toEqual(expect.arrayContaining(["40 255", "50 4789", "60 4789", "100 255"]));
+    expect(own.sysctls.get("net/ipv4/conf/eth0/forwarding")).toBe("1");
+    const { restored, failed } = await cleanup(join(base, "state"), host, false);
+    expect(restored).toEqual(expect.arrayContaining(["rule 0: lookup local", "net/ipv4/tcp_early_demux=1"]));
+    expect(failed).toEqual([]);
+    expect(own.ruleTable).toEqual(before);
+    expect(own.sysctls.get("net/ipv4/conf/eth0/forwarding")).toBe("0");
+    expect(existsSync(join(base, "state"))).toBe(false);
+  });
+
+  test("what cannot be restored stays in the record", async () => {
+    await (await start({ services })).stop();
+    const mend = host.failOn(/delete rule 60/, "EPERM");
+    const { failed } = await cleanup(join(base, "state"), host, false);
+    expect(failed).toMatchObject([{ device: "the node's routing" }]);
+    mend();
+    expect((await cleanup(join(base, "state"), host, false)).failed).toEqual([]);
+    expect(rules()).toEqual(["0 255", "32766 254", "32767 253"]);
+  });
+
+  test("runs on where its routing cannot be set, says so, and tries again", async () => {
+    const mend = host.failOn(/add rule 50/, "EPERM");
+    const agent = await start({ services });
+    expect(agent.status().devices).toContainEqual(
+      expect.objectContaining({ id: "routing", state: "failed", message: expect.stringMatching(/EPERM/) }),
+    );
+    mend();
+    await agent.resync();
+    expect(agent.status().devices.map(({ id }) => id)).not.toContain("routing");
+    expect(rules()).toContain("50 4789");
+  });
+
+  test("a load-balancer address that somebody else routes is said, and the rest is carried", async () => {
+    const eth0 = (await own.link("eth0"))!;
+    own.routeTable.push({
+      table: 254,
+      destination: { address: parseIpv4("192.168.2.36")!, length: 32 },
+      index: eth0.index,
+      gateway: null,
+      source: null,
+      protocol: 4,
+      priority: 0,
+    });
+    const agent = await start({ services });
+    expect(agent.status().devices.find(({ id }) => id === "node")).toMatchObject({
+      state: "failed",
+      message: "a route 192.168.2.36/32 dev eth0 exists",
+    });
+    expect(own.routeTable).toContainEqual(expect.objectContaining({ table: 4789, protocol: 112 }));
+    own.routeTable.shift();
+    await agent.resync("node");
+    expect(agent.status().devices.find(({ id }) => id === "node")).toMatchObject({ state: "up" });
+  });
+
+  test("a rule that is taken away is noticed", async () => {
+    await start({ services });
+    own.ruleTable = own.ruleTable.filter(({ preference }) => preference !== 50);
+    for (const changed of host.watchers) changed();
+    await waitFor(() => rules().includes("50 4789"));
+  });
+
+  test("its health: tables in time, and a dataplane that answers", async () => {
+    let now = 0;
+    const clock = { now: () => now, date: () => new Date(0), after: () => () => {} };
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    const changed = { services: { ...services, healthz: `127.0.0.1:${port}` } };
+    const loaded = parseConfig("agent.yaml", text(changed));
+    const agent = await Agent.start(loaded, { ...parts(), clock });
+    agents.push(agent);
+    const ask = async () => (await fetch(`http://127.0.0.1:${port}/healthz`)).status;
+    await waitFor(async () => (await ask()) === 200);
+    // A table that the dataplane does not take.
+    const mend = workers[0]!.worker.refuse();
+    await agent.reload(text({ ...changed, blocks: ["10.1.235.192/26", "10.1.79.64/26"] }));
+    now += 60_000;
+    expect(await ask()).toBe(503);
+    mend();
+    await agent.resync();
+    expect(await ask()).toBe(200);
+    agent.setNodeEligible(false);
+    expect(await ask()).toBe(503);
   });
 });
 
