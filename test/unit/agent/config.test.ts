@@ -71,6 +71,55 @@ describe("a good config", () => {
   });
 });
 
+describe("services", () => {
+  const parse = (services: string) =>
+    parseConfig("agent.yaml", `${GOOD}services: ${services}\n`).config.serviceHost;
+
+  test("get every default", () => {
+    for (const text of ["", "{}"])
+      expect(parse(text)).toEqual({
+        ranges: ["10.152.183.0/24"],
+        nodePorts: { first: 30000, last: 32767 },
+        egressPorts: { first: 61000, last: 65534 },
+        nodePortAddresses: [],
+        localhostNodePorts: true,
+        vips: [],
+        healthChecks: [],
+        healthz: "0.0.0.0:10256",
+      });
+  });
+
+  test("as written", () => {
+    expect(
+      parse('{ nodePorts: "20000", egressPorts: 61000-61999, healthz: null, vips: [192.168.2.36] }'),
+    ).toMatchObject({
+      nodePorts: { first: 20000, last: 20000 },
+      egressPorts: { first: 61000, last: 61999 },
+      healthz: null,
+      vips: ["192.168.2.36"],
+    });
+  });
+
+  test.each([
+    [
+      "{ nodePorts: 30000-65535 }",
+      /services\.nodePorts: "30000-65535" is no range of ports from 1024 to 65534\. Write/,
+    ],
+    ["{ nodePorts: 4000-5000 }", /services\.nodePorts: 4000-5000 contains the VXLAN port 4789/],
+    [
+      "{ egressPorts: 32000-33000 }",
+      /services\.egressPorts: 32000-33000 and the NodePorts 30000-32767 overlap/,
+    ],
+    ["{ ranges: [10.1.0.0/24] }", /services\.ranges: 10\.1\.0\.0\/24 overlaps the pod pool/],
+    ["{ ranges: [192.168.0.0/16] }", /services\.ranges: 192\.168\.0\.0\/16 overlaps this node's own address/],
+    ["{ healthz: 10256 }", /services\.healthz: must be a text/],
+    ['{ healthz: "localhost:1" }', /services\.healthz: "localhost:1" is no ADDRESS:PORT/],
+    ["{ nodePort: 1 }", /services\.nodePort: unknown key\. Did you mean nodePorts\?/],
+  ])("%s", (services, expected) => {
+    expect(() => parse(services)).toThrow(expected);
+  });
+});
+
 describe("each problem is told with place, field and remedy", () => {
   const cases: [string, string, RegExp[]][] = [
     [

@@ -7,14 +7,15 @@ import { Agent } from "../../../src/agent/Agent.js";
 import { KubeSource } from "../../../src/agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../../../src/agent/lastConfig.js";
 import type { Machine } from "../../../src/agent/machine.js";
+import { SERVICE_HOST_DEFAULTS } from "../../../src/agent/serviceHost.js";
 import { loaded } from "../../../src/cli/agentKube.js";
 import { vtepMac } from "../../../src/desired/mac.js";
 import { FakeHost } from "../../../src/host/FakeHost.js";
 import { Allocator } from "../../../src/ipam/Allocator.js";
 import type { IPAMBlock, IPPool } from "../../../src/ipam/types.js";
 import { FakeKube } from "../../../src/kube/FakeKube.js";
-import { IPAMBLOCKS, IPPOOLS, LEASES, NODES, PODS } from "../../../src/kube/resources.js";
-import type { Node, Pod } from "../../../src/kube/types.js";
+import { EVENTS, IPAMBLOCKS, IPPOOLS, LEASES, NODES, PODS } from "../../../src/kube/resources.js";
+import type { Event, Node, Pod } from "../../../src/kube/types.js";
 import type { AgentConfig } from "../../../src/model/AgentConfig.js";
 import { parseIpv4 } from "../../../src/model/ipv4.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
@@ -25,6 +26,8 @@ let base: string;
 let sources: KubeSource[];
 let agents: Agent[];
 let logged: string[];
+/** What onNodeEligible was told, in order. */
+let eligible: boolean[];
 
 const machine: Machine = {
   architecture: "amd64",
@@ -43,6 +46,7 @@ beforeEach(async () => {
   sources = [];
   agents = [];
   logged = [];
+  eligible = [];
   await kube.create<IPPool>(IPPOOLS, { metadata: { name: "default" }, spec: { cidr: "10.1.0.0/16" } });
   await pin("10.1.235.192/26", "k8s-master");
   await pin("10.1.79.64/26", "k8s-worker01");
@@ -84,6 +88,7 @@ function source(node: string, address: string, { feed = true } = {}) {
     base: baseOf(node, address),
     podNetns: "/run/netns/{namespace}.{name}",
     description: { labels: { zone: "a" }, machine, version: "0.1.0", podPort: 10250 },
+    onNodeEligible: (now) => void eligible.push(now),
     log: { debug: () => {}, info: say, warn: say, error: say },
   });
   sources.push(made);
@@ -390,6 +395,53 @@ describe("a server that is away", () => {
     await kube.delete(IPPOOLS, "default");
     await waitFor(() => logged.some((line) => /no pool any more/.test(line)), { what: "word" });
     expect(master.last().podPool).toEqual(["10.1.0.0/16"]);
+  });
+
+  test("says when load balancers should send the node nothing new", async () => {
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    expect(eligible.at(-1)).toBe(true);
+    const taint = (key: string) =>
+      kube.patch(NODES, "k8s-master", undefined, "merge", {
+        spec: { taints: [{ key, effect: "NoSchedule" }] },
+      });
+    await taint("ToBeDeletedByClusterAutoscaler");
+    await waitFor(() => eligible.at(-1) === false, { what: "the taint" });
+    await taint("node.kubernetes.io/unschedulable");
+    await waitFor(() => eligible.at(-1) === true, { what: "another taint" });
+    await kube.delete(NODES, "k8s-master");
+    await waitFor(() => eligible.at(-1) === false, { what: "the Node's end" });
+  });
+
+  test("a health check that cannot be served becomes an Event of the Service", async () => {
+    const master = source("k8s-master", "192.168.2.30");
+    await master.fed;
+    master.source.reportServiceHealthFailed("default", "web", "port in use");
+    const event = await waitFor(
+      async () =>
+        (await kube.list<Event>(EVENTS, { namespace: "default" })).items.find(
+          ({ message }) => message === "port in use",
+        ),
+      { what: "the Event" },
+    );
+    expect(event).toMatchObject({
+      type: "Warning",
+      reason: "FailedToStartServiceHealthcheck",
+      involvedObject: { kind: "Service", namespace: "default", name: "web" },
+    });
+  });
+
+  test("addresses of Services outlive a start without the API, the rest comes from the command line", async () => {
+    const { fed, last } = source("k8s-master", "192.168.2.30");
+    await fed;
+    const mine = { ...baseOf("k8s-master", "192.168.2.30"), serviceHost: SERVICE_HOST_DEFAULTS };
+    const { mkdirSync } = await import("node:fs");
+    mkdirSync(mine.stateDir);
+    saveConfig({
+      ...last(),
+      serviceHost: { ...SERVICE_HOST_DEFAULTS, ranges: ["10.9.0.0/24"], vips: ["192.168.2.36"] },
+    });
+    expect(readLastConfig(mine)!.serviceHost).toEqual({ ...SERVICE_HOST_DEFAULTS, vips: ["192.168.2.36"] });
   });
 
   test("the config that is kept is only for the same node at the same place", async () => {
