@@ -71,6 +71,7 @@ export interface AgentStatus {
   devices: ReconcilerStatus["devices"];
   pods: PodStatus[];
   vteps: AgentConfig["vteps"];
+  serviceHost: AgentConfig["serviceHost"];
 }
 
 export class Agent {
@@ -257,6 +258,7 @@ export class Agent {
         return { ...pod, state, message, port };
       }),
       vteps: config.vteps,
+      serviceHost: config.serviceHost,
     };
   }
 

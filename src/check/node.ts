@@ -14,8 +14,10 @@ import type { IpamObjects } from "../ipam/check.js";
 import type { AgentConfig, PodConfig, VtepConfig } from "../model/AgentConfig.js";
 import { REGISTERED, TUNNEL_ADDRESS, UNDERLAY_ADDRESS, VTEP_MAC, VXLAN_PORT } from "../model/annotations.js";
 import { formatCidr, formatIpv4, parseIpv4 } from "../model/ipv4.js";
+import { nodeAddresses, readAddresses } from "../reconcile/addresses.js";
 import { DeviceError } from "../reconcile/DeviceError.js";
 import { inspectDevice } from "../reconcile/device.js";
+import { inspectRouting } from "../reconcile/routing.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { Disagreement } from "./disagreement.js";
 
@@ -74,6 +76,7 @@ function describe({ pools, blocks, nodes, pods }: IpamObjects, status: AgentStat
       const known = status.pods.find(({ name }) => name === pod.name);
       return known === undefined ? pod : { ...pod, netns: known.netns, interface: known.interface };
     }),
+    serviceHost: status.serviceHost,
     dataplane: {
       tunnelGso: status.dataplane.send === "tunnel-gso" ? "on" : "off",
       uso: "auto",
@@ -257,7 +260,10 @@ async function checkHost(
 ): Promise<void> {
   // A pod that the agent does not know has been told of, and its namespace is not known.
   const known = wanted.pods.filter((pod) => status.pods.some(({ name }) => name === pod.name));
-  const { node, gso, pods } = desiredHost({ ...wanted, pods: known }, { underlayMtu: status.underlay.mtu });
+  const { node, gso, pods, routing } = desiredHost(
+    { ...wanted, pods: known },
+    { underlayMtu: status.underlay.mtu, addresses: nodeAddresses(await readAddresses(host)) },
+  );
   const underlay = parseIpv4(wanted.underlay.address);
   const [addresses, routes, links] = await host.within("", async (own) => [
     await own.addresses(),
@@ -282,6 +288,9 @@ async function checkHost(
     );
   for (const spec of [node, ...(gso === null ? [] : [gso]), ...pods])
     await checkDevice(spec, host, resync, find);
+  const unrouted = routing === null ? [] : await inspectRouting(host, routing);
+  if (unrouted.length > 0)
+    find("host-routing", "routing for Services", `is not as it should be: ${unrouted.join(", ")}`, resync);
   const device = links.find(({ name }) => name === node.name);
   for (const { destination, index, protocol } of routes)
     if (protocol === ROUTE_PROTOCOL && index !== device?.index)

@@ -21,9 +21,7 @@
 import {
   type DeviceSpec,
   desiredHost,
-  GSO_DEVICE,
   type HostState,
-  NODE_DEVICE,
   overlayMtu,
   podDeviceId,
   TUN_F_USO,
@@ -38,6 +36,7 @@ import { formatIpv4, parseIpv4 } from "../model/ipv4.js";
 import { MAX_PEERS, MAX_PORTS, PORT_TAP, PORT_UDP } from "../packet/layout.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { WorkerControl } from "../worker/control.js";
+import { nodeAddresses, readAddresses } from "./addresses.js";
 import { DeviceError } from "./DeviceError.js";
 import { delta } from "./delta.js";
 import {
@@ -365,9 +364,7 @@ export class Reconciler {
 
   private async readUnderlay(config: AgentConfig): Promise<void> {
     const found = await readAddresses(this.host);
-    this.addresses = found
-      .filter(({ link }) => link !== NODE_DEVICE && link !== GSO_DEVICE)
-      .map(({ address, link }) => ({ address, link }));
+    this.addresses = nodeAddresses(found);
     const wanted = parseIpv4(config.underlay.address);
     const mtu = config.underlay.mtu ?? found.find(({ address }) => address === wanted)?.mtu;
     if (mtu !== undefined) this.underlayMtu = mtu;
@@ -686,17 +683,6 @@ export class Reconciler {
 export async function underlayMtu(host: Host, address: string): Promise<number | null> {
   const wanted = parseIpv4(address);
   return (await readAddresses(host)).find((each) => each.address === wanted)?.mtu ?? null;
-}
-
-/** The addresses in the agent's namespace, with the link that each is on and its MTU. */
-function readAddresses(host: Host): Promise<(NodeAddress & { mtu: number })[]> {
-  return host.within("", async (namespace) => {
-    const links = new Map((await namespace.links()).map((link) => [link.index, link]));
-    return (await namespace.addresses()).flatMap(({ address, index }) => {
-      const link = links.get(index);
-      return link === undefined ? [] : [{ address, link: link.name, mtu: link.mtu }];
-    });
-  });
 }
 
 function devicesOf(want: HostState, gsoRefused: boolean): DeviceSpec[] {

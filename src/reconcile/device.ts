@@ -21,6 +21,7 @@ import { HostError, inNamespace } from "../host/HostError.js";
 import { formatCidr } from "../model/ipv4.js";
 import { DeviceError } from "./DeviceError.js";
 import { delta } from "./delta.js";
+import { type HostView, readOnly } from "./readOnly.js";
 
 /** An open device. */
 export interface OpenTap {
@@ -28,9 +29,6 @@ export interface OpenTap {
   /** Identity of the namespace that the device is in; "" for the agent's own. */
   identity: string;
 }
-
-/** What of a host is needed to look after a device that is there. */
-export type DeviceHost = Pick<Host, "netnsIdentity" | "within">;
 
 /** Where a device of ours is or was. */
 export interface DevicePlace {
@@ -113,7 +111,7 @@ export interface Configured {
  * gone, "route-taken" where it cannot do without a route that somebody else has.
  */
 export async function configureDevice(
-  host: DeviceHost,
+  host: HostView,
   spec: DeviceSpec,
   tap: { identity: string; handle: Pick<TapHandle, "ifindex"> },
 ): Promise<Configured> {
@@ -144,10 +142,6 @@ export async function configureDevice(
  * a DeviceError where there is no such device, or something is in its way.
  */
 export async function inspectDevice(host: Host, spec: DeviceSpec): Promise<string[]> {
-  const readOnly: DeviceHost = {
-    netnsIdentity: (path) => host.netnsIdentity(path),
-    within: (path, fn) => host.within(path, (namespace) => fn(readOnlyView(namespace))),
-  };
   try {
     const identity = identityOf(host, spec);
     const link = await host.within(spec.netns, (namespace) => namespace.link(spec.name));
@@ -155,31 +149,12 @@ export async function inspectDevice(host: Host, spec: DeviceSpec): Promise<strin
       throw new DeviceError("lost", spec, `there is no device ${spec.name}${inNamespace(spec.netns)}`);
     if (!isOurs(link, false))
       throw new DeviceError("foreign-device", spec, `device ${spec.name} is not podwire's`);
-    return await configureDevice(readOnly, spec, { identity, handle: { ifindex: link.index } });
+    const tap = { identity, handle: { ifindex: link.index } };
+    const { changes, conflicts } = await configureDevice(readOnly(host), spec, tap);
+    return [...changes, ...conflicts];
   } catch (error) {
     throw deviceError(spec, error);
   }
-}
-
-/** A view of a namespace that lets nothing be changed, and says nothing of it. */
-function readOnlyView(namespace: HostNamespace): HostNamespace {
-  const nothing = async () => {};
-  return {
-    link: (name) => namespace.link(name),
-    links: () => namespace.links(),
-    addresses: (index) => namespace.addresses(index),
-    routes: () => namespace.routes(),
-    neighbours: (index) => namespace.neighbours(index),
-    readSysctl: (key) => namespace.readSysctl(key),
-    setLink: nothing,
-    deleteLink: nothing,
-    addAddress: nothing,
-    deleteAddress: nothing,
-    addRoute: nothing,
-    deleteRoute: nothing,
-    setNeighbour: nothing,
-    writeSysctl: nothing,
-  };
 }
 
 /**
@@ -196,7 +171,7 @@ export async function deleteDevice(host: Host, place: DevicePlace): Promise<bool
   });
 }
 
-function identityOf(host: DeviceHost, spec: DeviceSpec): string {
+function identityOf(host: HostView, spec: DeviceSpec): string {
   if (spec.netns === "") return "";
   const identity = host.netnsIdentity(spec.netns);
   if (identity === null)

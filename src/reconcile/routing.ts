@@ -20,10 +20,11 @@ import {
   type RuleSpec,
   SERVICE_TABLE,
 } from "../desired/routing.js";
-import type { Host, HostNamespace, RuleInfo } from "../host/Host.js";
+import type { HostNamespace, RuleInfo } from "../host/Host.js";
 import { formatCidr } from "../model/ipv4.js";
 import { addPorts, formatPortRange, removePorts } from "../model/portRanges.js";
 import { delta } from "./delta.js";
+import { type HostView, readOnly } from "./readOnly.js";
 
 /** What was changed that is not ours, and how it was before. */
 export interface RoutingRecord {
@@ -51,7 +52,7 @@ const RESERVED_PORTS = "net/ipv4/ip_local_reserved_ports";
  * Brings the agent's namespace to what `spec` says. Returns what it had to change, in words. Throws
  * a HostError.
  */
-export function applyRouting(host: Host, spec: RoutingSpec, store: RoutingStore): Promise<string[]> {
+export function applyRouting(host: HostView, spec: RoutingSpec, store: RoutingStore): Promise<string[]> {
   return host.within("", async (namespace) => {
     const rules = await namespace.rules();
     if (store.routing() === null)
@@ -68,11 +69,22 @@ export function applyRouting(host: Host, spec: RoutingSpec, store: RoutingStore)
   });
 }
 
+/** What applyRouting would have to change, in the same words; changes nothing. Throws a HostError. */
+export function inspectRouting(host: HostView, spec: RoutingSpec): Promise<string[]> {
+  let record: RoutingRecord | null = null;
+  return applyRouting(readOnly(host), spec, {
+    routing: () => record,
+    writeRouting: (next) => {
+      record = next;
+    },
+  });
+}
+
 /**
  * Undoes what applyRouting did, by the record, and empties that. Returns what it had to change, in
  * words. Values that somebody else has changed since stay. Throws a HostError.
  */
-export async function restoreRouting(host: Host, store: RoutingStore): Promise<string[]> {
+export async function restoreRouting(host: HostView, store: RoutingStore): Promise<string[]> {
   const record = store.routing();
   if (record === null) return [];
   return host.within("", async (namespace) => {

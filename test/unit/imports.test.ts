@@ -63,6 +63,8 @@ const TABLE: Record<string, Rule> = {
     "model",
     "reconcile/DeviceError",
     "reconcile/device",
+    "reconcile/addresses",
+    "reconcile/routing",
     "tables",
   ]),
   explain: free(["dataplane", "tables", "model"]),

@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Agent } from "../../../src/agent/Agent.js";
 import { KubeSource } from "../../../src/agent/kubeSource.js";
 import { ask } from "../../../src/agent/StatusServer.js";
+import { SERVICE_HOST_DEFAULTS } from "../../../src/agent/serviceHost.js";
 import { checkCluster } from "../../../src/check/cluster.js";
 import { type AgentFacts, checkNode } from "../../../src/check/node.js";
 import { checkCommand } from "../../../src/cli/check.js";
@@ -87,6 +88,7 @@ function source(node: string, address: string): KubeSource {
       node,
       stateDir: join(base, node),
       underlay: { address, port: 4789, vni: 4096, mtu: null },
+      serviceHost: { ...SERVICE_HOST_DEFAULTS, healthz: null },
       dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "off" },
     },
     podNetns: "/run/netns/{namespace}.{name}",
@@ -385,6 +387,14 @@ describe("a node", () => {
       ["host-route route 0.0.0.0/0"],
     ],
     [
+      "no rules for NodePorts, and no forwarding",
+      () => {
+        own.ruleTable = own.ruleTable.filter(({ preference }) => preference !== 50);
+        own.sysctls.set("net/ipv4/conf/eth0/forwarding", "0");
+      },
+      ["host-routing routing for Services"],
+    ],
+    [
       "a pod without default route",
       () => {
         pod.routeTable = [];
@@ -439,7 +449,8 @@ describe("a node", () => {
       () => {
         own.addressTable = own.addressTable.filter(({ index: at }) => at !== index(own, "eth0"));
       },
-      ["host-underlay host"],
+      // What comes for it is routed to podwire0 no longer.
+      ["host-routing routing for Services", "host-underlay host"],
     ],
     [
       "a smaller MTU",
