@@ -519,10 +519,10 @@ export interface MemoryReport {
 /** Memory is stable if its fitted growth is less than this, or than a tenth of what there was, in MiB. */
 const MAY_GROW = 16;
 
-/** Throws where memory was not stable. */
-export function judgeMemory({ memory }: ApiSoakResult): void {
+/** Throws where memory was not stable; `mayGrow` in MiB. */
+export function judgeMemory({ memory }: ApiSoakResult, mayGrow = MAY_GROW): void {
   const { first, growth, bytesPerChange } = memory;
-  const limit = Math.max(MAY_GROW, first / 10);
+  const limit = Math.max(mayGrow, first / 10);
   if (growth > limit)
     throw new Error(
       `memory grew from ${first} MiB by ${growth} (limit ${limit}): ${bytesPerChange} bytes/change`,
