@@ -16,6 +16,8 @@ export interface SandboxSpec {
   hostname: string;
   /** Content of /etc/resolv.conf. */
   resolvConf: string;
+  /** Milliseconds since the epoch. What ended before ran in another sandbox. */
+  createdAt: number;
 }
 
 /** One instance of a container. */

@@ -2,7 +2,8 @@
  * Runs the pods that are bound to this node: what a kubelet does. One turn for a pod looks at what
  * the API wants and at what the engine has, takes the next steps, and writes the status:
  *
- *   wanted     sandbox → address attached → containers started, restarted with back-off, probed
+ *   wanted     sandbox → address attached → init containers, one after another → containers started,
+ *              restarted with back-off or for a new image, probed
  *   ended      all containers ended for good: namespaces go, logs stay
  *   leaving    preStop, stop signal, grace period, SIGKILL; sandbox removed; then the Pod
  *   gone       no such Pod any more: ended and removed
@@ -21,18 +22,20 @@ import { WorkQueue } from "../kube/WorkQueue.js";
 import { Backoffs } from "./Backoffs.js";
 import type { ContainerEngine, ContainerState, SandboxState } from "./ContainerEngine.js";
 import { StartError } from "./ContainerEngine.js";
+import { runHook } from "./hooks.js";
 import { findImage, type ImageTable } from "./images.js";
-import { Prober } from "./Prober.js";
+import { type ProbeKind, Prober } from "./Prober.js";
 import {
   ConfigProblem,
   type Container,
   containerSpec,
+  containersOf,
   hostnameOf,
   type Lookup,
   refusalOf,
 } from "./podSpec.js";
-import { type ContainerView, type PodStatus, podStatus, type Waiting } from "./podStatus.js";
-import { runProbe } from "./probe.js";
+import { type ContainerView, defaultWaiting, type PodStatus, podStatus, type Waiting } from "./podStatus.js";
+import { type ProbeTarget, runProbe } from "./probe.js";
 
 const CONCURRENCY = 8;
 const ATTACH_MS = 100;
@@ -41,6 +44,8 @@ const LOOK_MS = 20;
 const KILL_MS = 10_000;
 const RETRY_MS = 1_000;
 const DEFAULT_GRACE_SECONDS = 30;
+/** What a program gets between the stop signal and SIGKILL in any case, however long preStop took. */
+const LEAST_GRACE_MS = 2_000;
 /** A pod that is gone from the API may not be asked how long it wants. */
 const ORPHAN_GRACE_SECONDS = 2;
 /** An image without an entry is ErrImagePull for so long, then ImagePullBackOff. */
@@ -75,12 +80,18 @@ interface Work {
   name: string;
   waiting: Map<string, Waiting>;
   probers: Map<string, { attempt: number; prober: Prober }>;
+  /** Containers whose postStart hook runs. */
+  hooked: Set<string>;
+  /** Containers that end because their image has changed: they start again whatever the policy says. */
+  replaced: Set<string>;
   /** Ends that are under way, by container. */
   stopping: Map<string, Promise<void>>;
-  /** Ends the grace period now. */
-  hurry: () => void;
-  hurried: Promise<void>;
-  isHurried: boolean;
+  /** When the pod has to have ended, on the monotonic clock. */
+  deadline: number;
+  /** Resolves then. */
+  late: Promise<void>;
+  /** Says that the pod has to end within so many seconds; only ever sooner than it had to. */
+  hurry: (seconds: number) => void;
   /** The pod's end, while it is under way. */
   leaving: Promise<void> | null;
   /** As it was last written. */
@@ -88,7 +99,8 @@ interface Work {
   /** Last written status, as JSON. */
   written: string;
   address: string;
-  imageErrorSince: Map<string, number>;
+  /** Images without an entry, by container: since when, and when that was last an Event. */
+  imageErrors: Map<string, { since: number; told: number }>;
   refused: string;
 }
 
@@ -133,11 +145,11 @@ export class PodManager {
         // A second deletion may shorten the grace period.
         const grace = ({ metadata }: Pod) => metadata.deletionGracePeriodSeconds ?? Number.POSITIVE_INFINITY;
         if (old.metadata.deletionTimestamp !== undefined && grace(pod) < grace(old))
-          this.work.get(pod.metadata.uid ?? "")?.hurry();
+          this.work.get(pod.metadata.uid ?? "")?.hurry(grace(pod));
         look(pod);
       },
       deleted: (pod) => {
-        this.work.get(pod.metadata.uid ?? "")?.hurry();
+        this.work.get(pod.metadata.uid ?? "")?.hurry(ORPHAN_GRACE_SECONDS);
         look(pod);
       },
     });
@@ -175,11 +187,11 @@ export class PodManager {
     const sandbox = this.engine.sandbox(uid);
     if (pod === undefined) {
       if (!this.pods.isSynced || (sandbox === null && !this.work.has(uid))) return;
-      this.depart(this.work.get(uid) ?? this.workOf({ metadata: { uid } }), async () => {
-        await this.end(uid, null, ORPHAN_GRACE_SECONDS);
-        this.forget(uid);
+      const orphan = this.workOf({ metadata: { uid } });
+      return this.depart(orphan, async () => {
+        await this.end(orphan, null, ORPHAN_GRACE_SECONDS);
+        if (!this.stopped) this.forget(uid);
       });
-      return;
     }
     const work = this.workOf(pod);
     if (pod.metadata.deletionTimestamp !== undefined) return this.depart(work, () => this.leave(pod, work));
@@ -188,13 +200,26 @@ export class PodManager {
     if (phase === "Succeeded" || phase === "Failed") return this.depart(work, () => this.close(uid, work));
     const why = refusalOf(pod);
     if (why !== null) return this.refuse(pod, work, why);
+    // Nothing is left to run: the status says so, and nothing is made for it.
+    if (this.isOver(pod, uid)) return this.report(pod, work);
     if (!(await this.prepare(pod, work))) {
       await this.report(pod, work);
       this.queue.addAfter(uid, ATTACH_MS);
       return;
     }
-    for (const container of pod.spec?.containers ?? []) await this.advance(pod, work, container);
+    if (await this.initialize(pod, work))
+      for (const container of pod.spec?.containers ?? [])
+        await this.advance(pod, work, container, (last) => restarts(pod, last));
     await this.report(pod, work);
+  }
+
+  /** Whether every container has ended for good. */
+  private isOver(pod: Pod, uid: string): boolean {
+    const { containers = [] } = pod.spec ?? {};
+    return containers.every(({ name }) => {
+      const last = this.lastOf(uid, name);
+      return last?.end && !restarts(pod, last) && !this.work.get(uid)?.replaced.has(name);
+    });
   }
 
   private workOf({ metadata }: Pod): Work {
@@ -202,27 +227,31 @@ export class PodManager {
     const known = this.work.get(uid);
     if (known !== undefined) return known;
     let resolve = () => {};
-    const hurried = new Promise<void>((settle) => {
+    const late = new Promise<void>((settle) => {
       resolve = settle;
     });
     const made: Work = {
       leaving: null,
-      isHurried: false,
+      deadline: Number.POSITIVE_INFINITY,
+      late,
+      hurry: (seconds) => {
+        const deadline = this.clock.now() + seconds * 1000;
+        if (deadline >= made.deadline) return;
+        made.deadline = deadline;
+        this.clock.after(seconds * 1000, resolve);
+      },
       status: null,
       uid,
       namespace,
       name,
       waiting: new Map(),
       probers: new Map(),
+      hooked: new Set(),
+      replaced: new Set(),
       stopping: new Map(),
-      hurry: () => {
-        made.isHurried = true;
-        resolve();
-      },
-      hurried,
       written: "",
       address: "",
-      imageErrorSince: new Map(),
+      imageErrors: new Map(),
       refused: "",
     };
     this.work.set(uid, made);
@@ -235,9 +264,13 @@ export class PodManager {
     const { node, netnsOf, resolvConf, attached } = this.options;
     const netns = netnsOf(pod);
     const sandbox = this.engine.sandbox(uid);
-    if (sandbox !== null && !sandbox.alive && sandbox.containers.length > 0 && !anyRuns(sandbox))
+    if (sandbox !== null && !sandbox.alive && sandbox.containers.length > 0) {
       this.event(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
-    if (sandbox === null || !sandbox.alive)
+      // Whatever still runs has lost the pod's network with it.
+      await this.endContainers(pod, work, graceOf(pod));
+    }
+    if (sandbox === null || !sandbox.alive) {
+      work.address = "";
       await this.engine.createSandbox({
         uid,
         namespace,
@@ -246,36 +279,79 @@ export class PodManager {
         netns,
         hostname: hostnameOf(pod),
         resolvConf: resolvConf(),
+        createdAt: this.now(),
       });
+    }
     const address = pod.status?.podIP ?? "";
     if (address === "") return false;
     if (work.address === address) return true;
     // Those that run go on, whatever becomes of their interface.
-    if (sandbox !== null && anyRuns(sandbox)) work.address = address;
+    if (sandbox?.alive && anyRuns(sandbox)) work.address = address;
     else if (await attached(netns, address)) work.address = address;
     else return false;
     this.engine.setAddress(uid, address);
     return true;
   }
 
-  /** Starts a container that should run and does not; looks after one that runs. */
-  private async advance(pod: Pod, work: Work, container: Container): Promise<void> {
+  /**
+   * Init containers, one after another, each until it succeeds. Whether all have. Once a container of
+   * the pod's was started they are not looked at any more; in a new sandbox they run again.
+   */
+  private async initialize(pod: Pod, work: Work): Promise<boolean> {
+    const { initContainers = [], containers = [] } = pod.spec ?? {};
+    if (initContainers.length === 0) return true;
+    const sandbox = this.engine.sandbox(work.uid);
+    const since = sandbox?.spec.createdAt ?? 0;
+    const isOfNow = (state: ContainerState | null) =>
+      state !== null && (state.end?.finishedAt ?? state.startedAt) >= since;
+    if (containers.some(({ name }) => isOfNow(this.lastOf(work.uid, name)))) return true;
+    for (const container of initContainers) {
+      const last = this.lastOf(work.uid, container.name);
+      if (last?.end?.exitCode === 0 && isOfNow(last)) {
+        work.waiting.delete(container.name);
+        continue;
+      }
+      const again = (state: ContainerState) => !isOfNow(state) || pod.spec?.restartPolicy !== "Never";
+      await this.advance(pod, work, container, again);
+      return false;
+    }
+    return true;
+  }
+
+  /**
+   * Starts a container that should run and does not; looks after one that runs.
+   *
+   * @param again whether one that has ended is started again
+   */
+  private async advance(
+    pod: Pod,
+    work: Work,
+    container: Container,
+    again: (last: ContainerState) => boolean,
+  ): Promise<void> {
     const { uid } = work;
-    const last = this.lastOf(uid, container.name);
+    const { name, image = "" } = container;
+    const last = this.lastOf(uid, name);
     if (last?.running) {
-      work.waiting.delete(container.name);
+      if (last.imageName !== image && !work.stopping.has(name)) {
+        work.replaced.add(name);
+        const message = `Container ${name} definition changed, will be restarted`;
+        void this.stopContainer(pod, work, last, graceOf(pod), message);
+      }
+      if (work.hooked.has(name)) return;
+      work.waiting.delete(name);
       this.watch(pod, work, container, last);
       return;
     }
-    work.probers.get(container.name)?.prober.stop();
-    work.probers.delete(container.name);
-    if (work.stopping.has(container.name)) return;
-    if (last !== null && !restarts(pod, last)) {
-      work.waiting.delete(container.name);
-      return;
-    }
-    if (last?.end) {
-      const wait = this.backoffs.remaining(`${uid}/${container.name}`, last.end.finishedAt, this.now());
+    work.probers.get(name)?.prober.stop();
+    work.probers.delete(name);
+    if (work.stopping.has(name)) return;
+    if (last?.end && !work.replaced.has(name)) {
+      if (!again(last)) {
+        work.waiting.delete(name);
+        return;
+      }
+      const wait = this.backoffs.remaining(`${uid}/${name}`, last.end.finishedAt, this.now());
       if (wait !== null) return this.backOff(pod, work, container, wait);
     }
     await this.launch(pod, work, container, last);
@@ -307,7 +383,7 @@ export class PodManager {
     const { images, imageFile, node, nodeAddress } = this.options;
     const entry = findImage(images(), image);
     if (entry === null) return this.imageMissing(pod, work, container, imageFile);
-    work.imageErrorSince.delete(name);
+    work.imageErrors.delete(name);
     try {
       const spec = await containerSpec(container, entry, last === null ? 0 : last.attempt + 1, {
         pod,
@@ -321,9 +397,12 @@ export class PodManager {
       if (last?.end) this.backoffs.next(`${work.uid}/${name}`, last.end.finishedAt, this.now());
       await this.engine.startContainer(spec);
       work.waiting.delete(name);
+      work.replaced.delete(name);
       this.event(pod, "Normal", "Created", `Created container: ${name}`);
       this.event(pod, "Normal", "Started", `Started container ${name}`);
-      this.watch(pod, work, container, this.lastOf(work.uid, name)!);
+      const state = this.lastOf(work.uid, name)!;
+      if (container.lifecycle?.postStart === undefined) this.watch(pod, work, container, state);
+      else this.postStart(pod, work, container, state, container.lifecycle.postStart);
     } catch (error) {
       const { message } = error as Error;
       if (error instanceof ConfigProblem) {
@@ -340,25 +419,60 @@ export class PodManager {
 
   private imageMissing(pod: Pod, work: Work, container: Container, file: string): void {
     const { name, image = "" } = container;
-    const since = work.imageErrorSince.get(name) ?? this.now();
-    const fresh = !work.imageErrorSince.has(name);
-    work.imageErrorSince.set(name, since);
+    const now = this.clock.now();
+    const known = work.imageErrors.get(name);
+    const entry = known ?? { since: now, told: now };
+    work.imageErrors.set(name, entry);
     const cause = `no program is known for image "${image}": add an entry for it under "images" in ${file} on node ${this.options.node}`;
-    if (this.now() - since < IMAGE_ERROR_MS)
+    if (now - entry.since < IMAGE_ERROR_MS)
       work.waiting.set(name, { reason: "ErrImagePull", message: cause });
     else {
       const message = `Back-off pulling image "${image}": ErrImagePull: ${cause}`;
       work.waiting.set(name, { reason: "ImagePullBackOff", message });
     }
-    if (fresh) {
+    if (known === undefined) {
       this.event(pod, "Warning", "Failed", `Failed to pull image "${image}": ${cause}`);
       this.event(pod, "Warning", "Failed", "Error: ErrImagePull");
-    } else this.event(pod, "Normal", "BackOff", `Back-off pulling image "${image}"`);
+    } else if (now - entry.told >= IMAGE_ERROR_MS) {
+      entry.told = now;
+      this.event(pod, "Normal", "BackOff", `Back-off pulling image "${image}"`);
+    }
     // The table may have an entry by then.
     this.queue.addAfter(work.uid, IMAGE_ERROR_MS);
   }
 
+  /** A kubelet takes a container for created, and probes it, when its hook has succeeded. */
+  private postStart(
+    pod: Pod,
+    work: Work,
+    container: Container,
+    state: ContainerState,
+    hook: core.LifecycleHandler,
+  ): void {
+    const { name } = container;
+    const abort = new AbortController();
+    void work.late.then(() => abort.abort());
+    work.waiting.set(name, { reason: defaultWaiting(pod) });
+    work.hooked.add(name);
+    void runHook(hook, this.targetOf(work, container, state), abort.signal, this.clock).then((problem) => {
+      work.hooked.delete(name);
+      this.queue.add(work.uid);
+      if (problem === null || this.stopped || !this.runs(state)) return;
+      this.event(pod, "Warning", "FailedPostStartHook", `PostStartHook failed: ${problem}`);
+      void this.stopContainer(pod, work, state, graceOf(pod), "FailedPostStartHook");
+    });
+  }
+
   // ---- probes -------------------------------------------------------------------------------
+
+  /** Where probes and hooks of an instance go. */
+  private targetOf(work: Work, container: Container, state: ContainerState): ProbeTarget {
+    return {
+      podIP: work.address,
+      ports: container.ports ?? [],
+      exec: (options, signal) => this.engine.exec(state, options, signal),
+    };
+  }
 
   private watch(pod: Pod, work: Work, container: Container, state: ContainerState): void {
     const known = work.probers.get(container.name);
@@ -367,12 +481,7 @@ export class PodManager {
     const { uid, attempt } = state;
     const id = { uid, container: container.name, attempt };
     const { startupProbe, readinessProbe, livenessProbe } = container;
-    const target = {
-      podIP: work.address,
-      ports: container.ports ?? [],
-      exec: (options: Parameters<ContainerEngine["exec"]>[1], signal: AbortSignal) =>
-        this.engine.exec(id, options, signal),
-    };
+    const target = this.targetOf(work, container, state);
     const prober = new Prober({
       probes: {
         ...(startupProbe === undefined ? {} : { startup: startupProbe }),
@@ -430,42 +539,28 @@ export class PodManager {
     graceSeconds: number,
   ): Promise<void> {
     const deadline = this.clock.now() + graceSeconds * 1000;
-    const abort = new AbortController();
-    const cancel = this.clock.after(graceSeconds * 1000, () => abort.abort());
-    void work.hurried.then(() => abort.abort());
-    const hook = pod?.spec?.containers.find(({ name }) => name === state.container)?.lifecycle?.preStop;
-    if (hook?.exec !== undefined && graceSeconds > 0)
-      await this.preStop(pod!, state, hook.exec, abort.signal);
-    cancel();
+    const container = pod?.spec?.containers.find(({ name }) => name === state.container);
+    const hook = container?.lifecycle?.preStop;
+    if (hook !== undefined && graceSeconds > 0) {
+      const abort = new AbortController();
+      const cancel = this.clock.after(graceSeconds * 1000, () => abort.abort());
+      void work.late.then(() => abort.abort());
+      const target = this.targetOf(work, container!, state);
+      const problem = await runHook(hook, target, abort.signal, this.clock);
+      cancel();
+      if (this.stopped) return;
+      if (problem !== null)
+        this.event(pod!, "Warning", "FailedPreStopHook", `PreStopHook failed: ${problem}`);
+    }
     if (this.runs(state)) this.engine.signal(state, state.stopSignal);
-    const late = () => this.clock.now() >= deadline || work.isHurried;
+    const least = this.clock.now() + LEAST_GRACE_MS;
+    const late = () => this.clock.now() >= Math.max(least, Math.min(deadline, work.deadline));
     while (this.runs(state) && !late() && !this.stopped) await this.pause(LOOK_MS);
     // Another agent takes it up from here.
     if (this.stopped) return;
     if (this.runs(state)) this.engine.signal(state, "SIGKILL");
     const given = this.clock.now() + KILL_MS;
     while (this.runs(state) && this.clock.now() < given && !this.stopped) await this.pause(LOOK_MS);
-  }
-
-  private async preStop(
-    pod: Pod,
-    state: ContainerState,
-    hook: core.ExecAction,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const command = hook.command ?? [];
-    const options = { command, stdin: false, stdout: true, stderr: true, tty: false };
-    const session = await this.engine.exec(state, options, signal);
-    session.stdout?.resume();
-    session.stderr?.resume();
-    const { code, message } = await session.ended;
-    if (code !== 0)
-      this.event(
-        pod,
-        "Warning",
-        "FailedPreStopHook",
-        `PreStopHook failed: command ${JSON.stringify(command)} exited with ${code}${message === undefined ? "" : `: ${message}`}`,
-      );
   }
 
   private pause(ms: number): Promise<void> {
@@ -479,27 +574,32 @@ export class PodManager {
     return found?.running === true;
   }
 
-  /** Ends all that runs in a pod, and removes it. */
-  private async end(uid: string, pod: Pod | null, graceSeconds: number): Promise<void> {
-    const sandbox = this.engine.sandbox(uid);
-    const work = this.work.get(uid) ?? this.workOf({ metadata: { uid } });
+  /** Ends all that runs in a pod. */
+  private async endContainers(pod: Pod | null, work: Work, graceSeconds: number): Promise<void> {
     for (const { prober } of work.probers.values()) prober.stop();
     work.probers.clear();
-    const running = sandbox?.containers.filter((each) => each.running) ?? [];
+    const running = this.engine.sandbox(work.uid)?.containers.filter((each) => each.running) ?? [];
     await Promise.all(
       running.map((each) =>
         this.stopContainer(pod, work, each, graceSeconds, `Stopping container ${each.container}`),
       ),
     );
+  }
+
+  /** Ends all that runs in a pod, and removes it. */
+  private async end(work: Work, pod: Pod | null, graceSeconds: number): Promise<void> {
+    // An end that is under way already may have longer.
+    work.hurry(graceSeconds);
+    await this.endContainers(pod, work, graceSeconds);
     if (this.stopped) return;
-    if (pod !== null) await this.report(pod, work);
-    await this.engine.removeSandbox(uid);
+    if (pod !== null) await this.report(pod, work, true);
+    await this.engine.removeSandbox(work.uid);
   }
 
   /** A Pod that is being deleted: ends it, and lets it go. */
   private async leave(pod: Pod, work: Work): Promise<void> {
     const { uid, namespace, name } = work;
-    await this.end(uid, pod, pod.metadata.deletionGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS);
+    await this.end(work, pod, pod.metadata.deletionGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS);
     if (this.stopped) return;
     try {
       await this.api.delete(PODS, name, namespace, { gracePeriodSeconds: 0, uid });
@@ -524,12 +624,7 @@ export class PodManager {
 
   /** A pod that has ended for good: its address goes back, its logs stay. */
   private async close(uid: string, work: Work): Promise<void> {
-    const sandbox = this.engine.sandbox(uid);
-    if (sandbox === null) return;
-    for (const { prober } of work.probers.values()) prober.stop();
-    work.probers.clear();
-    const running = sandbox.containers.filter((each) => each.running);
-    await Promise.all(running.map((each) => this.stopContainer(null, work, each, DEFAULT_GRACE_SECONDS, "")));
+    await this.endContainers(null, work, DEFAULT_GRACE_SECONDS);
     if (!this.stopped) await this.engine.closeSandbox(uid);
   }
 
@@ -543,30 +638,36 @@ export class PodManager {
   // ---- what is told -------------------------------------------------------------------------
 
   private async refuse(pod: Pod, work: Work, why: string): Promise<void> {
-    for (const { name } of pod.spec?.containers ?? [])
+    for (const { name } of containersOf(pod))
       work.waiting.set(name, { reason: "CreateContainerConfigError", message: why });
     if (work.refused !== why) this.event(pod, "Warning", "Failed", `Error: ${why}`);
     work.refused = why;
     await this.report(pod, work);
   }
 
-  private async report(pod: Pod, work: Work): Promise<void> {
+  /** @param over whether the pod is being deleted, and nothing of it runs any more */
+  private async report(pod: Pod, work: Work, over = false): Promise<void> {
     const { uid, name, namespace } = work;
     const sandbox = this.engine.sandbox(uid);
-    const views = (pod.spec?.containers ?? []).map((container): ContainerView => {
+    const again: Waiting = { reason: defaultWaiting(pod) };
+    const view = (container: Container): ContainerView => {
       const own = sandbox?.containers.filter((each) => each.container === container.name) ?? [];
+      const last = own.at(-1) ?? null;
       return {
         name: container.name,
         image: container.image ?? "",
-        last: own.at(-1) ?? null,
+        last,
         before: own.at(-2) ?? null,
-        waiting: work.waiting.get(container.name) ?? null,
+        waiting:
+          work.waiting.get(container.name) ?? (last?.end && work.replaced.has(container.name) ? again : null),
       };
-    });
+    };
+    const { initContainers = [], containers = [] } = pod.spec ?? {};
+    const views = { init: initContainers.map(view), containers: containers.map(view) };
     // What was written last may be newer than what the watch has told.
     const current = work.status === null ? pod : { ...pod, status: { ...pod.status, ...work.status } };
     const network = sandbox?.alive === true && work.address !== "";
-    const status = podStatus(current, views, network, this.clock.date());
+    const status = podStatus(current, views, { network, over }, this.clock.date());
     const text = JSON.stringify({ ...status, startTime: "", conditions: withoutTimes(status) });
     if (text === work.written) return;
     try {
@@ -626,10 +727,13 @@ function restarts({ spec }: Pod, { end }: ContainerState): boolean {
   return policy === "Always" || (policy === "OnFailure" && end?.exitCode !== 0);
 }
 
-function graceOf(pod: Pod, container: Container, kind: "startup" | "readiness" | "liveness"): number {
-  const own = kind === "startup" ? container.startupProbe : container.livenessProbe;
+/** What a container gets to end in, as its probe or else its pod says. */
+function graceOf(pod: Pod, container?: Container, kind?: ProbeKind): number {
+  const probe = kind === "startup" ? container?.startupProbe : container?.livenessProbe;
   return (
-    own?.terminationGracePeriodSeconds ?? pod.spec?.terminationGracePeriodSeconds ?? DEFAULT_GRACE_SECONDS
+    (kind === undefined ? undefined : probe?.terminationGracePeriodSeconds) ??
+    pod.spec?.terminationGracePeriodSeconds ??
+    DEFAULT_GRACE_SECONDS
   );
 }
 

@@ -10,6 +10,7 @@ import {
   type LogOptions,
   type PodAccess,
 } from "./PodAccess.js";
+import { containersOf } from "./podSpec.js";
 
 const DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container";
 
@@ -26,8 +27,10 @@ export class RuntimeAccess implements PodAccess {
     if (instance === undefined && options.previous)
       throw new AccessError("noPreviousInstance", `previous terminated ${which} not found`);
     if (instance === undefined) {
+      const { containerStatuses = [], initContainerStatuses = [] } = pod.status ?? {};
       const { reason = "ContainerCreating" } =
-        pod.status?.containerStatuses?.find(({ name }) => name === container)?.state?.waiting ?? {};
+        [...initContainerStatuses, ...containerStatuses].find(({ name }) => name === container)?.state
+          ?.waiting ?? {};
       const trouble = reason.includes("Image") ? "trying and failing to pull image" : reason;
       throw new AccessError("badRequest", `${which} is waiting to start: ${trouble}`);
     }
@@ -54,6 +57,7 @@ export class RuntimeAccess implements PodAccess {
     const pod = this.podOf(namespace, name);
     if (pod === undefined) throw new AccessError("podNotFound", `pods "${name}" not found`);
     const names = (pod.spec?.containers ?? []).map((each) => each.name);
+    const known = containersOf(pod).map((each) => each.name);
     const container = wanted ?? pod.metadata.annotations?.[DEFAULT_CONTAINER] ?? names[0] ?? "";
     if (
       wanted === undefined &&
@@ -64,7 +68,7 @@ export class RuntimeAccess implements PodAccess {
         "badRequest",
         `a container name must be specified for pod ${name}, choose one of: [${names.join(" ")}]`,
       );
-    if (!names.includes(container))
+    if (!known.includes(container))
       throw new AccessError("containerNotFound", `container ${container} is not valid for pod ${name}`);
     const all = this.engine.sandbox(pod.metadata.uid ?? "")?.containers ?? [];
     return { pod, container, instances: all.filter((each) => each.container === container) };

@@ -25,6 +25,11 @@ export class ConfigProblem extends Error {
   override readonly name = "ConfigProblem";
 }
 
+/** A pod's containers, in the order in which they are started. */
+export function containersOf({ spec }: Pod): Container[] {
+  return [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
+}
+
 /** Why the pod is not run here at all; null where it may be. */
 export function refusalOf(pod: Pod): string | null {
   const { spec } = pod;
@@ -33,8 +38,10 @@ export function refusalOf(pod: Pod): string | null {
   if (spec.hostPID) return "hostPID is refused: pods do not see the node's processes";
   if (spec.hostIPC) return "hostIPC is refused: pods do not share the node's IPC";
   if (spec.shareProcessNamespace) return "shareProcessNamespace is not supported";
-  if ((spec.initContainers ?? []).length > 0) return "initContainers are not supported";
-  for (const { name, securityContext } of spec.containers) {
+  for (const container of spec.initContainers ?? [])
+    if ((container as { restartPolicy?: string }).restartPolicy !== undefined)
+      return `container ${container.name}: sidecar containers (an init container's restartPolicy) are not supported`;
+  for (const { name, securityContext } of containersOf(pod)) {
     if (securityContext?.privileged) return `container ${name}: privileged is refused`;
     const added = securityContext?.capabilities?.add ?? [];
     if (added.length > 0) return `container ${name}: added capabilities are refused (${added.join(", ")})`;

@@ -9,6 +9,7 @@ import type { ContainerEnd, ContainerState } from "./ContainerEngine.js";
 export interface Waiting {
   reason:
     | "ContainerCreating"
+    | "PodInitializing"
     | "ErrImagePull"
     | "ImagePullBackOff"
     | "CrashLoopBackOff"
@@ -34,24 +35,34 @@ export function timestamp(date: Date): string {
   return date.toISOString().replace(/\.\d+Z$/, "Z");
 }
 
+/** A pod's containers, in the order of its spec. */
+export interface PodViews {
+  init: ContainerView[];
+  containers: ContainerView[];
+}
+
+export interface PodCircumstances {
+  /** Whether the pod has its network. */
+  network: boolean;
+  /** Whether it is being deleted, and nothing of it runs any more. */
+  over: boolean;
+}
+
 /** The status of a pod, but for its addresses. */
-export function podStatus(pod: Pod, containers: ContainerView[], sandbox: boolean, now: Date): PodStatus {
-  const phase = phaseOf(pod, containers);
-  const ended = phase === "Succeeded" || phase === "Failed";
-  const statuses = containers.map(containerStatus);
-  const unready = statuses.filter(({ ready }) => !ready).map(({ name }) => name);
-  const ready: Partial<PodCondition> = ended
-    ? { status: "False", reason: phase === "Succeeded" ? "PodCompleted" : "PodFailed" }
-    : unready.length > 0
-      ? {
-          status: "False",
-          reason: "ContainersNotReady",
-          message: `containers with unready status: [${unready.join(" ")}]`,
-        }
-      : { status: "True" };
+export function podStatus(
+  pod: Pod,
+  { init, containers }: PodViews,
+  { network, over }: PodCircumstances,
+  now: Date,
+): PodStatus {
+  const phase = phaseOf(pod, { init, containers }, over);
+  const reason = defaultWaiting(pod);
+  const statuses = containers.map((each) => containerStatus(each, reason));
+  const initStatuses = init.map((each) => initContainerStatus(each, reason));
+  const ready = readiness(phase, statuses);
   const conditions = [
-    { type: "PodReadyToStartContainers", status: sandbox ? "True" : "False" },
-    { type: "Initialized", status: "True" },
+    { type: "PodReadyToStartContainers", status: network ? "True" : "False" },
+    { type: "Initialized", ...initialized(phase, initStatuses) },
     { type: "Ready", ...ready },
     { type: "ContainersReady", ...ready },
   ] as PodCondition[];
@@ -66,31 +77,57 @@ export function podStatus(pod: Pod, containers: ContainerView[], sandbox: boolea
       return { ...(old === undefined ? {} : cleared), ...each, lastTransitionTime: since ?? timestamp(now) };
     }),
     containerStatuses: statuses,
+    ...(init.length === 0 ? {} : { initContainerStatuses: initStatuses }),
   };
 }
 
-/** kubelet's getPhase. */
-export function phaseOf(pod: Pod, containers: ContainerView[]): string {
-  const restart = pod.spec?.restartPolicy ?? "Always";
-  let waiting = 0;
-  let running = 0;
-  let stopped = 0;
-  let succeeded = 0;
-  for (const { last } of containers) {
-    if (last === null) waiting++;
-    else if (last.running) running++;
-    else {
-      stopped++;
-      if (last.end?.exitCode === 0) succeeded++;
-    }
-  }
-  if (waiting > 0) return "Pending";
-  if (running > 0 || restart === "Always") return "Running";
-  if (stopped === succeeded) return "Succeeded";
-  return restart === "Never" ? "Failed" : "Running";
+/** What a container says that has not been started and has no trouble. */
+export function defaultWaiting(pod: Pod): "PodInitializing" | "ContainerCreating" {
+  return (pod.spec?.initContainers ?? []).length > 0 ? "PodInitializing" : "ContainerCreating";
 }
 
-function containerStatus({ name, image, last, before, waiting }: ContainerView): ContainerStatus {
+function readiness(phase: string, statuses: ContainerStatus[]): Partial<PodCondition> {
+  if (phase === "Succeeded") return { status: "False", reason: "PodCompleted" };
+  if (phase === "Failed") return { status: "False", reason: "PodFailed" };
+  const unready = statuses.filter(({ ready }) => !ready).map(({ name }) => name);
+  if (unready.length === 0) return { status: "True" };
+  const message = `containers with unready status: [${unready.join(" ")}]`;
+  return { status: "False", reason: "ContainersNotReady", message };
+}
+
+function initialized(phase: string, statuses: ContainerStatus[]): Partial<PodCondition> {
+  if (phase === "Succeeded") return { status: "True", reason: "PodCompleted" };
+  const incomplete = statuses.filter(({ ready }) => !ready).map(({ name }) => name);
+  if (incomplete.length === 0) return { status: "True" };
+  const message = `containers with incomplete status: [${incomplete.join(" ")}]`;
+  return { status: "False", reason: "ContainersNotInitialized", message };
+}
+
+/** kubelet's getPhase. `over`: the pod is being deleted, and nothing of it runs any more. */
+export function phaseOf(pod: Pod, { init, containers }: PodViews, over = false): string {
+  const restart = pod.spec?.restartPolicy ?? "Always";
+  const failed = init.some(({ last }) => last?.end && last.end.exitCode !== 0);
+  if (failed && restart === "Never") return "Failed";
+  const began = containers.some(({ last }) => last !== null);
+  if (!began && (failed || init.some(({ last }) => !last?.end))) return "Pending";
+  if (containers.some(({ last }) => last === null)) return "Pending";
+  // One that waits will run again.
+  if (containers.some(({ last, waiting }) => last?.running || waiting !== null)) return "Running";
+  if (restart === "Always" && !over) return "Running";
+  if (containers.every(({ last }) => last?.end?.exitCode === 0)) return "Succeeded";
+  return restart === "Never" || over ? "Failed" : "Running";
+}
+
+/** An init container is ready when it has succeeded. */
+function initContainerStatus(view: ContainerView, reason: Waiting["reason"]): ContainerStatus {
+  const status = containerStatus(view, reason);
+  return { ...status, ready: status.state?.terminated?.exitCode === 0 };
+}
+
+function containerStatus(
+  { name, image, last, before, waiting }: ContainerView,
+  reason: Waiting["reason"],
+): ContainerStatus {
   const running = last?.running === true;
   // While it waits for a restart, what ended is the last state.
   const previous = waiting !== null ? last : before;
@@ -98,12 +135,12 @@ function containerStatus({ name, image, last, before, waiting }: ContainerView):
   return {
     name,
     image,
-    imageID: last === null ? "" : `podwire://${image}`,
+    imageID: last === null ? "" : `podwire://${last.imageName}`,
     ...(last === null ? {} : { containerID: last.containerId }),
     ready: running && last.memory.ready,
     started: running && last.memory.started,
     restartCount,
-    state: stateOf(last, waiting),
+    state: stateOf(last, waiting ?? (last === null ? { reason } : null)),
     lastState: previous?.end ? { terminated: terminated(previous, previous.end) } : {},
   };
 }
@@ -113,7 +150,7 @@ function stateOf(
   waiting: Waiting | null,
 ): NonNullable<ContainerStatus["state"]> {
   if (waiting !== null) return { waiting: { ...waiting } };
-  if (last === null) return { waiting: { reason: "ContainerCreating" } };
+  if (last === null) return {};
   if (last.end !== null) return { terminated: terminated(last, last.end) };
   return { running: { startedAt: timestamp(new Date(last.startedAt)) } };
 }
