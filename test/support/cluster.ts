@@ -1,7 +1,7 @@
 /**
  * A cluster in a test's namespaces, of the built programs: `podwire apiserver` on the first node, an
  * agent on each, joined by token. Pods are empty namespaces, whose kernel answers pings; PodKeeper is
- * what a kubelet is elsewhere.
+ * what a kubelet is elsewhere. With `runPods` the agents run them instead, and there is none.
  *
  *                lan: br0, 192.168.2.0/24
  *      ┌──────────────┬──────────────┬───────────── …
@@ -35,6 +35,8 @@ export interface ClusterOptions {
   nodes?: number;
   /** Of podwire apiserver. */
   apiArguments?: string[];
+  /** Pods are run by the agents, as processes. */
+  runPods?: boolean;
 }
 
 /** A machine on the LAN: its namespace is there whether it is in the cluster or not. */
@@ -57,6 +59,11 @@ export class ClusterNode {
     return join(this.directory, this.name);
   }
 
+  /** Of the pods that its agent runs. */
+  get runtimeDir(): string {
+    return join(this.directory, `${this.name}.pods`);
+  }
+
   /** What its agent says; rejects where none answers. */
   status(): Promise<AgentStatus> {
     return ask<AgentStatus>(join(this.stateDir, "agent.sock"), "status");
@@ -69,17 +76,25 @@ export class TestCluster {
   readonly nodes = new Map<string, ClusterNode>();
   /** The administrator's. */
   kube!: KubeClient;
-  keeper!: PodKeeper;
+  /** Null where agents run the pods. */
+  keeper: PodKeeper | null = null;
   /** From this process to the API server. */
   relay!: Relay;
   private lan = "";
   private api: TestProcess | null = null;
 
-  private constructor(private readonly apiArguments: string[]) {}
+  private constructor(
+    private readonly apiArguments: string[],
+    private readonly runPods: boolean,
+  ) {}
 
   /** LAN, API server, pool; then the nodes join, and all are Ready. */
-  static async start({ nodes = 4, apiArguments = [] }: ClusterOptions = {}): Promise<TestCluster> {
-    const cluster = new TestCluster(apiArguments);
+  static async start({
+    nodes = 4,
+    apiArguments = [],
+    runPods = false,
+  }: ClusterOptions = {}): Promise<TestCluster> {
+    const cluster = new TestCluster(apiArguments, runPods);
     try {
       cluster.lan = await cluster.net.lan("lan", []);
       const names = Array.from({ length: nodes }, (_, i) => (i === 0 ? API_NODE : `k8s-worker0${i}`));
@@ -92,7 +107,7 @@ export class TestCluster {
         metadata: { name: "default" },
         spec: { cidr: "10.1.0.0/16" },
       });
-      cluster.keeper = new PodKeeper(cluster);
+      if (!runPods) cluster.keeper = new PodKeeper(cluster);
       await Promise.all(
         names.map(async (name) => {
           await cluster.join(name);
@@ -212,7 +227,8 @@ export class TestCluster {
 
   /** Runs a podwire command on a node. */
   podwire(name: string, args: string[]): Promise<ExecResult> {
-    return this.net.tryExec(this.node(name).ns, process.execPath, [PODWIRE, ...args]);
+    const [command = "", ...rest] = this.onNode(name, [PODWIRE, ...args]);
+    return this.net.tryExec("", command, rest);
   }
 
   startAgent(name: string): void {
@@ -224,11 +240,24 @@ export class TestCluster {
       "state-dir": node.stateDir,
       "pod-netns": this.net.path(this.podNamespace("{uid}")),
     };
-    node.agent = this.net.spawn(node.ns, process.execPath, [
+    const args = [
       PODWIRE,
       "agent",
       ...Object.entries(options).flatMap(([key, value]) => [`--${key}`, value]),
-    ]);
+    ];
+    if (this.runPods) args.push("--run-pods", "--runtime-dir", node.runtimeDir);
+    const [command = "", ...rest] = this.onNode(name, args);
+    node.agent = this.net.spawn("", command, rest);
+  }
+
+  /**
+   * How node is run on a machine. Where agents run pods, in the machine's network only: `ip netns exec`
+   * would hide its cgroups.
+   */
+  private onNode(name: string, args: string[]): string[] {
+    const { ns } = this.node(name);
+    const enter = this.runPods ? ["nsenter", `--net=${this.net.path(ns)}`] : ["ip", "netns", "exec", ns];
+    return [...enter, process.execPath, ...args];
   }
 
   async endAgent(name: string, signal: "SIGTERM" | "SIGKILL"): Promise<void> {

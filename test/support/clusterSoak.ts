@@ -198,7 +198,7 @@ class Soak {
       this.counts[operation.do] = (this.counts[operation.do] ?? 0) + 1;
       if (this.failure !== undefined) throw this.failure;
       if ((i + 1) % 100 === 0)
-        say(`${i + 1} operations, ${this.cluster.keeper.size} pods, ${seconds(begin)} s`);
+        say(`${i + 1} operations, ${this.cluster.keeper?.size ?? 0} pods, ${seconds(begin)} s`);
     }
     await Promise.all([...strikes, ...this.busy.values(), this.api]);
     if (this.failure !== undefined) throw this.failure;
