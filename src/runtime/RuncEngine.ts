@@ -50,10 +50,11 @@ import { execInContainer } from "./runcExec.js";
 
 /** Ends that no notification told of, logs that have grown. */
 const LOOK_MS = 1_000;
-/** A log is put aside at this size, and one such file is kept. */
+/**
+ * A log is put aside at this size, and one such file is kept. conmon's own limit is not used: it throws
+ * the log away, and its count goes on over a rotation of ours.
+ */
 const LOG_BYTES = 10 * 1024 * 1024;
-/** conmon begins anew by itself at this size, while nobody else looks. */
-const LOG_BYTES_ALONE = 2 * LOG_BYTES;
 /** Instances of a container whose logs are kept. */
 const KEPT = 2;
 const START_ERROR = 128;
@@ -256,7 +257,7 @@ export class RuncEngine implements ContainerEngine {
       if (each.record.process === null && each.record.end === null) {
         await this.clean(each);
         this.finish(each, startError("the agent ended while the container was being started", Date.now()));
-      }
+      } else if (each.record.end === null) this.finishRotation(each);
     await this.pinAgain(spec, instances);
   }
 
@@ -369,7 +370,7 @@ export class RuncEngine implements ContainerEngine {
     options.push("--runtime", runc, "--runtime-arg", `--root=${this.layout.runc}`);
     options.push("--bundle", paths.bundle, "--persist-dir", paths.bundle, "--exit-dir", this.layout.exits);
     options.push("--container-pidfile", paths.pid, "--conmon-pidfile", paths.conmonPid);
-    options.push("--log-path", `k8s-file:${paths.log}`, "--log-size-max", String(LOG_BYTES_ALONE));
+    options.push("--log-path", `k8s-file:${paths.log}`);
     options.push("--socket-dir-path", paths.bundle, "--full-attach");
     if (terminal) options.push("--terminal");
     const child = spawn("conmon", options, {
@@ -488,20 +489,38 @@ export class RuncEngine implements ContainerEngine {
     return work;
   }
 
+  /** Puts a log aside. Until conmon has begun another one it writes to where that is now. */
   private rotate(instance: Instance): void {
-    const { log, ctl } = this.layout.container(instance);
+    const { log } = this.layout.container(instance);
     try {
       if (statSync(log).size < LOG_BYTES) return;
-      // Not waiting for a reader: without conmon there is none.
-      const fd = openSync(ctl, fsConstants.O_WRONLY | fsConstants.O_NONBLOCK);
-      try {
-        renameSync(log, `${log}.1`);
-        writeSync(fd, REOPEN_LOG);
-      } finally {
-        closeSync(fd);
-      }
+      this.reopenLog(instance, () => renameSync(log, `${log}.1`));
     } catch {
       // No log yet, or conmon is about to end.
+    }
+  }
+
+  /** Tells conmon to begin another log, after `first`. Throws where there is no conmon. */
+  private reopenLog(instance: Instance, first: () => void): void {
+    // Not waiting for a reader: without conmon there is none.
+    const { ctl } = this.layout.container(instance);
+    const fd = openSync(ctl, fsConstants.O_WRONLY | fsConstants.O_NONBLOCK);
+    try {
+      first();
+      writeSync(fd, REOPEN_LOG);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** An agent that ended between the two steps of a rotation left conmon without a log to rotate. */
+  private finishRotation(instance: Instance): void {
+    const { log } = this.layout.container(instance);
+    if (existsSync(log) || !existsSync(`${log}.1`)) return;
+    try {
+      this.reopenLog(instance, () => {});
+    } catch {
+      // conmon has ended.
     }
   }
 }

@@ -5,7 +5,7 @@
  * design-proposals "CRI: Log management". The file before the last rotation is read first.
  */
 import { type FSWatcher, watch } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { LogOptions } from "./PodAccess.js";
 
@@ -39,7 +39,7 @@ export function parseRecord(line: Buffer): CriRecord | null {
 }
 
 /**
- * The log of one instance.
+ * The log of one instance. With `tailLines` the last lines of what is there are held in memory.
  *
  * @param file the log; FILE.1 is what was rotated away
  * @param running whether its container still runs; a follower ends when it does not
@@ -50,25 +50,59 @@ export async function* readLog(
   running: () => boolean,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
-  const skip = options.tailLines === undefined ? 0 : await linesBeforeTail(file, options.tailLines);
-  const emit = new Emitter(options, skip);
+  const emit = new Emitter(options);
+  let tail = options.tailLines === undefined ? null : new Tail(options.tailLines);
   for await (const line of lines(file, options.follow ? running : () => false, signal)) {
-    const chunk = emit.take(line);
-    if (chunk !== null) yield chunk;
-    if (emit.exhausted) return;
+    if (line !== CAUGHT_UP && tail !== null) {
+      tail.add(line);
+      continue;
+    }
+    // What is there now has been read: the tail is known.
+    const ready: readonly Buffer[] = line === CAUGHT_UP ? (tail?.records() ?? []) : [line];
+    tail = null;
+    for (const each of ready) {
+      const chunk = emit.take(each);
+      if (chunk !== null) yield chunk;
+      if (emit.exhausted) return;
+    }
   }
+}
+
+/** The records of the last so many full lines, and of one that goes on. */
+class Tail {
+  private kept: Buffer[] = [];
+  /** The first one that counts: what is before goes now and then. */
+  private from = 0;
+  private full = 0;
+
+  constructor(private readonly most: number) {}
+
+  add(line: Buffer): void {
+    this.kept.push(line);
+    if (!isFull(line)) return;
+    this.full++;
+    while (this.full > this.most) if (isFull(this.kept[this.from++]!)) this.full--;
+    if (this.from > 1024 && this.from > this.kept.length / 2) {
+      this.kept = this.kept.slice(this.from);
+      this.from = 0;
+    }
+  }
+
+  records(): Buffer[] {
+    return this.kept.slice(this.from);
+  }
+}
+
+function isFull(line: Buffer): boolean {
+  return parseRecord(line)?.full === true;
 }
 
 /** From records to what the client sees. */
 class Emitter {
-  private skipped = 0;
   private atLineStart = true;
   private left: number;
 
-  constructor(
-    private readonly options: LogOptions,
-    private readonly skip: number,
-  ) {
+  constructor(private readonly options: LogOptions) {
     this.left = options.limitBytes ?? Number.POSITIVE_INFINITY;
   }
 
@@ -79,10 +113,6 @@ class Emitter {
   take(line: Buffer): Buffer | null {
     const record = parseRecord(line);
     if (record === null) return null;
-    if (this.skipped < this.skip) {
-      if (record.full) this.skipped++;
-      return null;
-    }
     const { sinceMs, timestamps } = this.options;
     if (sinceMs !== undefined && Date.parse(record.time) < sinceMs) return null;
     const prefix = timestamps && this.atLineStart ? `${record.time} ` : "";
@@ -94,38 +124,36 @@ class Emitter {
   }
 }
 
-/** Full lines that come before the last `tail` ones. */
-async function linesBeforeTail(file: string, tail: number): Promise<number> {
-  let total = 0;
-  for await (const line of lines(file, () => false, new AbortController().signal))
-    if (parseRecord(line)?.full) total++;
-  return Math.max(0, total - tail);
-}
+/** What was there has been read. Comes once. */
+const CAUGHT_UP = Symbol("caught up");
 
-/** Lines of both files, then for as long as `follow` says those that are added, over rotations. */
-async function* lines(file: string, follow: () => boolean, signal: AbortSignal): AsyncGenerator<Buffer> {
-  const rotated = await openIfThere(`${file}.1`);
-  if (rotated !== null) {
-    try {
-      yield* new LineReader(rotated).rest();
-    } finally {
-      await rotated.close();
-    }
-  }
-  let handle = await openIfThere(file);
+/**
+ * Lines of both files, then for as long as `follow` says those that are added, over rotations: a file
+ * is left only when its successor is there, because from then on nobody writes to it.
+ */
+async function* lines(
+  file: string,
+  follow: () => boolean,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer | typeof CAUGHT_UP> {
+  let handle = await openOldest(file);
   const waiter = new ChangeWaiter(file, signal);
+  let caughtUp = false;
   try {
     let reader = handle === null ? null : new LineReader(handle);
     while (!signal.aborted) {
-      // Asked before reading: what is written before the end is then read.
+      // Asked before reading: what is written before the end, or before the rotation, is then read.
       const more = follow();
+      const next = await openSuccessor(file, handle);
       if (reader !== null) yield* reader.rest();
-      if (await isReplaced(file, handle)) {
+      if (next !== null) {
         await handle?.close();
-        handle = await openIfThere(file);
-        reader = handle === null ? null : new LineReader(handle);
+        handle = next;
+        reader = new LineReader(handle);
         continue;
       }
+      if (!caughtUp) yield CAUGHT_UP;
+      caughtUp = true;
       if (!more) return;
       await waiter.wait();
     }
@@ -135,22 +163,46 @@ async function* lines(file: string, follow: () => boolean, signal: AbortSignal):
   }
 }
 
+/** What was rotated away, or else the log itself; null where there is neither. */
+async function openOldest(file: string): Promise<FileHandle | null> {
+  const rotated = await openIfThere(`${file}.1`);
+  if (rotated !== null) return rotated;
+  const current = await openIfThere(file);
+  // Rotated for the first time while we looked.
+  const before = await openIfThere(`${file}.1`);
+  if (before === null) return current;
+  await current?.close();
+  return before;
+}
+
+/**
+ * The file that was begun when writing to the open one ended; null while that goes on. Where there were
+ * two rotations since, that is FILE.1 and not FILE.
+ */
+async function openSuccessor(file: string, handle: FileHandle | null): Promise<FileHandle | null> {
+  if (handle === null) return openOldest(file);
+  const current = await openIfThere(file);
+  // Between rename and reopening there is no log: it is still being written to where it is now.
+  if (current === null) return null;
+  const [{ ino }, own] = [await current.stat(), await handle.stat()];
+  const rotated = ino === own.ino ? null : await openIfThere(`${file}.1`);
+  const isBetween = rotated !== null && ![ino, own.ino].includes((await rotated.stat()).ino);
+  if (isBetween) {
+    await current.close();
+    return rotated;
+  }
+  await rotated?.close();
+  if (ino !== own.ino) return current;
+  await current.close();
+  return null;
+}
+
 async function openIfThere(file: string): Promise<FileHandle | null> {
   try {
     return await open(file, "r");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
-  }
-}
-
-/** Whether another file than the open one lies at the path. */
-async function isReplaced(file: string, handle: FileHandle | null): Promise<boolean> {
-  try {
-    const [now, opened] = [await stat(file), await handle?.stat()];
-    return now.ino !== opened?.ino;
-  } catch {
-    return false;
   }
 }
 

@@ -3,7 +3,7 @@
  * how its containers end, and that all of it outlives the manager.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
@@ -18,16 +18,7 @@ import { RuncEngine } from "../../src/runtime/RuncEngine.js";
 import { RuntimeAccess } from "../../src/runtime/RuntimeAccess.js";
 import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
 import { boundPod } from "../support/pods.js";
-
-function unavailable(): string {
-  for (const program of ["runc", "conmon"])
-    try {
-      execFileSync(program, ["--version"], { stdio: "ignore" });
-    } catch {
-      return `needs ${program}`;
-    }
-  return netnsUnavailable();
-}
+import { runtimeUnavailable } from "../support/runtime.js";
 
 const ECHO = DEFAULT_IMAGES["podwire/echo"]!;
 /** The built-in table, with the echo server as it is built. */
@@ -44,7 +35,9 @@ const IMAGES = {
 
 const LOG = { follow: false, previous: false, timestamps: false };
 
-describe.skipIf(unavailable() !== "")("runtime", () => {
+const reason = netnsUnavailable() || runtimeUnavailable();
+
+describe.skipIf(reason !== "")(`runtime ${reason}`, () => {
   let net: TestNet;
   let kube: FakeKube;
   let engine: RuncEngine;
@@ -272,6 +265,43 @@ describe.skipIf(unavailable() !== "")("runtime", () => {
     const events = await eventsOf("sick");
     expect(events).toContainEqual(expect.stringContaining("Unhealthy: Readiness probe failed"));
     expect(events).toContainEqual("Killing: Container c0 failed liveness probe, will be restarted");
+  });
+
+  test("a log that is rotated at 10 MiB loses nothing and doubles nothing", async () => {
+    const last = 600_000;
+    const script = `i=0; while [ $i -lt 12 ]; do seq $((i*50000+1)) $((i*50000+50000)); sleep 0.4; i=$((i+1)); done`;
+    await create(boundPod("loud", [sh(`${script}; sleep 1000`)]));
+    const pod = await running("loud");
+    const file = join(directory, "runtime/pods", pod.metadata.uid!, "containers/c0/0/log");
+    const inodes = new Set<number>();
+    const watching = setInterval(() => inodes.add(statSync(file, { throwIfNoEntry: false })?.ino ?? 0), 20);
+    const abort = new AbortController();
+    const ref = { namespace: "default", pod: "loud" };
+    const stream = await access.log(ref, { ...LOG, follow: true }, abort.signal);
+    let next = 1;
+    let rest = "";
+    for await (const chunk of stream) {
+      const all = (rest + chunk).split("\n");
+      rest = all.pop()!;
+      for (const line of all) {
+        if (line !== String(next)) throw new Error(`line ${next} is ${JSON.stringify(line)}`);
+        next++;
+      }
+      if (next > last) abort.abort();
+    }
+    clearInterval(watching);
+    expect(next).toBe(last + 1);
+    // Three files and more came and went meanwhile.
+    inodes.delete(0);
+    expect(inodes.size).toBeGreaterThan(2);
+    // What is kept ends with the last line, and has no gap.
+    const kept = (await logs("loud")).trimEnd().split("\n").map(Number);
+    expect(kept[0]).toBeGreaterThan(1);
+    expect(kept.at(-1)).toBe(last);
+    expect(kept.every((line, at) => line === kept[0]! + at)).toBe(true);
+    expect(await logs("loud", { tailLines: 3 })).toBe(`${last - 2}\n${last - 1}\n${last}\n`);
+    expect(statSync(`${file}.1`).size).toBeGreaterThanOrEqual(10 * 2 ** 20);
+    expect(statSync(file).size).toBeLessThan(10 * 2 ** 20);
   });
 
   test("everything outlives the manager", async () => {

@@ -80,6 +80,44 @@ test("a follower sees what is added, over rotations, until the container ends", 
   expect(text).toBe("first\nsec\nbefore\nafter\nlast\n");
 });
 
+test("a reader that is behind misses no file of two rotations, and no line that came before the new file", async () => {
+  writeFileSync(file, record(1, "a"));
+  const log = readLog(file, { ...NONE, follow: true }, () => true, AbortSignal.timeout(10_000));
+  expect(String((await log.next()).value)).toBe("a\n");
+  // Not read on meanwhile: the rest of the first file, a second one, a third one.
+  appendFileSync(file, record(2, "b"));
+  renameSync(file, `${file}.1`);
+  appendFileSync(`${file}.1`, record(3, "c"));
+  writeFileSync(file, record(4, "d"));
+  renameSync(file, `${file}.1`);
+  writeFileSync(file, record(5, "e"));
+  let text = "";
+  for await (const chunk of log) {
+    text += chunk;
+    if (text.endsWith("e\n")) break;
+  }
+  expect(text).toBe("b\nc\nd\ne\n");
+});
+
+test("between rename and reopening there is only what was put aside", async () => {
+  writeFileSync(`${file}.1`, record(1, "a"));
+  expect(await read()).toBe("a\n");
+});
+
+test("a tail that goes on", async () => {
+  const many = Array.from({ length: 5000 }, (_, i) => record(1, String(i)));
+  writeFileSync(file, many.join("") + record(2, "part", "P"));
+  const options = { ...NONE, follow: true, tailLines: 2 };
+  const log = readLog(file, options, () => true, AbortSignal.timeout(10_000));
+  let text = "";
+  for await (const chunk of log) {
+    text += chunk;
+    if (text.endsWith("part")) appendFileSync(file, record(3, "-rest"));
+    if (text.endsWith("rest\n")) break;
+  }
+  expect(text).toBe("4998\n4999\npart-rest\n");
+});
+
 test("a follower ends when it is told to", async () => {
   writeFileSync(file, record(1, "first"));
   const abort = new AbortController();
