@@ -45,12 +45,16 @@ export interface ContainerSpec extends ContainerId {
   /** NAME=VALUE. */
   env: string[];
   workingDir: string;
-  /** uid and gid in the container. */
-  user: { uid: number; gid: number };
+  /** In the container; `groups` are its further groups. */
+  user: { uid: number; gid: number; groups: number[] };
+  /** Of DEFAULT_CAPABILITIES, those that it has: names with CAP_. */
+  capabilities: string[];
   mounts: VolumeMount[];
   readOnlyRoot: boolean;
   /** Where the program may leave its last words. */
   terminationMessagePath: string;
+  /** Whether its log's end stands in where it left none and failed. */
+  messageFromLog: boolean;
   /** Bytes; null without a limit. */
   memoryLimit: number | null;
   /** Thousandths of a CPU; null without a limit. */

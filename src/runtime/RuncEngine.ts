@@ -40,7 +40,7 @@ import type {
 } from "./ContainerEngine.js";
 import { StartError } from "./ContainerEngine.js";
 import { identify, isRunning, type ProcessId, run, runOrThrow } from "./command.js";
-import { readLog } from "./criLog.js";
+import { logRecords, readLog } from "./criLog.js";
 import { Layout, runcId } from "./layout.js";
 import { lookAtMachine } from "./machine.js";
 import { CGROUP_PARENT, type Machine, type OciSpec, ociSpec, podCgroup } from "./oci.js";
@@ -61,6 +61,8 @@ const START_ERROR = 128;
 const UNKNOWN_END = 137;
 const KILLED_MS = 10_000;
 const MOST_MESSAGE_BYTES = 4096;
+/** Of a log that stands in for a termination message. */
+const LOG_MESSAGE = { bytes: 2048, lines: 80 };
 /** conmon's control message "reopen the log". */
 const REOPEN_LOG = "2 0 0\n";
 
@@ -68,6 +70,7 @@ const REOPEN_LOG = "2 0 0\n";
 interface ContainerRecord {
   imageName: string;
   stopSignal: string;
+  messageFromLog: boolean;
   createdAt: number;
   startedAt: number;
   /** First process, null before it was started. */
@@ -303,6 +306,7 @@ export class RuncEngine implements ContainerEngine {
       record: {
         imageName,
         stopSignal: image.stopSignal,
+        messageFromLog: spec.messageFromLog,
         createdAt: Date.now(),
         startedAt: 0,
         process: null,
@@ -453,7 +457,10 @@ export class RuncEngine implements ContainerEngine {
       const killedForMemory = existsSync(join(paths.bundle, "oom"));
       const finishedAt = Math.round(statSync(paths.exit).mtimeMs);
       const reason = exitCode === 0 ? "Completed" : killedForMemory ? "OOMKilled" : "Error";
-      return { exitCode, reason, message: lastWords(paths.termination), finishedAt };
+      const said = lastWords(paths.termination);
+      const message =
+        said === "" && exitCode !== 0 && instance.record.messageFromLog ? logEnd(paths.log) : said;
+      return { exitCode, reason, message, finishedAt };
     }
     if (isRunning(instance.record.process!)) return null;
     const conmon = Number(readText(paths.conmonPid) ?? 0);
@@ -584,14 +591,32 @@ function send(target: ProcessId, signal: string): void {
   }
 }
 
-/** The end of a file that the container writes, and may have made huge. */
+/** What the container wrote to say why it ended; it may have made the file huge. */
 function lastWords(file: string): string {
-  const fd = openSync(file, "r");
+  return endOfFile(file, MOST_MESSAGE_BYTES).toString("utf8");
+}
+
+/** The last lines of a log, as a kubelet's FallbackToLogsOnError takes them. */
+function logEnd(file: string): string {
+  const { bytes, lines } = LOG_MESSAGE;
+  const records = logRecords(endOfFile(file, bytes * 4)).slice(-lines);
+  const text = records.map(({ content, full }) => `${content}${full ? "\n" : ""}`).join("");
+  return Buffer.from(text).subarray(-bytes).toString("utf8");
+}
+
+/** At most so many bytes of a file's end; nothing where there is no file. */
+function endOfFile(file: string, most: number): Buffer {
+  let fd: number;
+  try {
+    fd = openSync(file, "r");
+  } catch {
+    return Buffer.alloc(0);
+  }
   try {
     const { size } = fstatSync(fd);
-    const bytes = Buffer.alloc(Math.min(size, MOST_MESSAGE_BYTES));
+    const bytes = Buffer.alloc(Math.min(size, most));
     readSync(fd, bytes, 0, bytes.length, size - bytes.length);
-    return bytes.toString("utf8");
+    return bytes;
   } finally {
     closeSync(fd);
   }

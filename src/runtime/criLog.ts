@@ -14,6 +14,7 @@ const READ_BYTES = 65_536;
 const LOOK_MS = 500;
 const LINE_END = 0x0a;
 const SPACE = 0x20;
+const RECORD_TIME = /^\d{4}-\d\d-\d\dT/;
 
 export interface CriRecord {
   /** As it stands in the file. */
@@ -36,6 +37,17 @@ export function parseRecord(line: Buffer): CriRecord | null {
     full: tag === "F",
     content: third < 0 ? Buffer.alloc(0) : line.subarray(third + 1),
   };
+}
+
+/** Records of a piece of a log; what is not whole in it is left out. */
+export function logRecords(piece: Buffer): CriRecord[] {
+  const found: CriRecord[] = [];
+  for (let from = 0, end = piece.indexOf(LINE_END); end >= 0; end = piece.indexOf(LINE_END, from)) {
+    const record = parseRecord(piece.subarray(from, end));
+    if (record !== null && RECORD_TIME.test(record.time)) found.push(record);
+    from = end + 1;
+  }
+  return found;
 }
 
 /**

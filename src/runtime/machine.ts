@@ -32,6 +32,7 @@ export async function lookAtMachine(): Promise<Machine> {
   return {
     rootless,
     cgroups,
+    seccomp: (await run(["runc", "--version"])).stdout.includes("libseccomp"),
     rootLinks: Object.fromEntries(
       PROGRAM_DIRECTORIES.filter((path) => existsSync(path)).map((path) => [
         path,

@@ -1,8 +1,9 @@
 /**
  * The OCI runtime spec (opencontainers/runtime-spec config.json) of a container: namespaces,
- * capabilities, mounts, what of /proc and /sys it does not see. Pure.
+ * capabilities, system calls, mounts, what of /proc and /sys it does not see. Pure.
  */
 import type { ContainerSpec, SandboxSpec } from "./ContainerEngine.js";
+import { type SeccompFilter, seccompFilter } from "./seccomp.js";
 
 /** What the machine and our rights on it allow. */
 export interface Machine {
@@ -10,6 +11,8 @@ export interface Machine {
   rootless: boolean;
   /** Whether cgroups can be made. */
   cgroups: boolean;
+  /** Whether runc can filter system calls. */
+  seccomp: boolean;
   /** Of /bin /lib /lib64 …: what a symbolic link points to, "" for a directory; absent ones left out. */
   rootLinks: Readonly<Record<string, string>>;
   /** Files and directories of the host's /etc that programs need, as far as they exist. */
@@ -25,7 +28,7 @@ export interface SandboxPaths {
 }
 
 /** Docker's and containerd's default. */
-export const DEFAULT_CAPABILITIES = [
+export const DEFAULT_CAPABILITIES: readonly string[] = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
   "CAP_FSETID",
@@ -40,7 +43,7 @@ export const DEFAULT_CAPABILITIES = [
   "CAP_SYS_CHROOT",
   "CAP_KILL",
   "CAP_AUDIT_WRITE",
-] as const;
+];
 
 /** Directories of the host's root that hold programs; links on most machines. */
 export const PROGRAM_DIRECTORIES = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"] as const;
@@ -95,7 +98,7 @@ export interface OciSpec {
   ociVersion: string;
   process: {
     terminal: boolean;
-    user: { uid: number; gid: number };
+    user: { uid: number; gid: number; additionalGids?: number[] };
     args: string[];
     env: string[];
     cwd: string;
@@ -109,6 +112,7 @@ export interface OciSpec {
     cgroupsPath?: string;
     namespaces: { type: string; path?: string }[];
     resources: object;
+    seccomp?: SeccompFilter;
     maskedPaths: string[];
     readonlyPaths: string[];
   };
@@ -123,15 +127,17 @@ export function ociSpec(
   machine: Machine,
 ): OciSpec {
   // Where no cgroup keeps device nodes shut, none may be made.
-  const capabilities = DEFAULT_CAPABILITIES.filter((name) => machine.cgroups || name !== "CAP_MKNOD");
-  const { user } = container;
-  const other = user.uid !== 0;
+  const capabilities = container.capabilities.filter((name) => machine.cgroups || name !== "CAP_MKNOD");
+  const { uid, gid, groups } = container.user;
+  const other = uid !== 0;
+  // Another identity is a user namespace there, made by the program that we start.
+  const seccomp = machine.seccomp ? seccompFilter(process.arch, !(machine.rootless && other)) : null;
   return {
     ociVersion: "1.0.0",
     process: {
       terminal: container.tty,
-      user: machine.rootless ? { uid: 0, gid: 0 } : user,
-      args: machine.rootless && other ? [...asUser(user), ...container.command] : container.command,
+      user: machine.rootless ? { uid: 0, gid: 0 } : { uid, gid, additionalGids: groups },
+      args: machine.rootless && other ? [...asUser(uid, gid), ...container.command] : container.command,
       env: container.env,
       cwd: container.workingDir,
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
@@ -153,6 +159,7 @@ export function ociSpec(
         ...(machine.cgroups ? [{ type: "cgroup" }] : []),
       ],
       resources: machine.cgroups ? resources(container) : {},
+      ...(seccomp === null ? {} : { seccomp }),
       maskedPaths: MASKED,
       readonlyPaths: READ_ONLY,
     },
@@ -160,7 +167,7 @@ export function ociSpec(
 }
 
 /** The only identity of a user namespace gets another number: some programs refuse to run as 0. */
-function asUser({ uid, gid }: { uid: number; gid: number }): string[] {
+function asUser(uid: number, gid: number): string[] {
   return ["unshare", "--user", `--map-user=${uid}`, `--map-group=${gid}`, "--"];
 }
 

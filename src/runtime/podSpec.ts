@@ -8,7 +8,7 @@ import { parseQuantity } from "../kube/quantity.js";
 import type { Pod } from "../kube/types.js";
 import type { ContainerSpec } from "./ContainerEngine.js";
 import type { ImageEntry } from "./images.js";
-import { DEFAULT_PATH } from "./oci.js";
+import { DEFAULT_CAPABILITIES, DEFAULT_PATH } from "./oci.js";
 import { substitute } from "./rootfs.js";
 
 export type Container = core.Container;
@@ -41,10 +41,19 @@ export function refusalOf(pod: Pod): string | null {
   for (const container of spec.initContainers ?? [])
     if ((container as { restartPolicy?: string }).restartPolicy !== undefined)
       return `container ${container.name}: sidecar containers (an init container's restartPolicy) are not supported`;
-  for (const { name, securityContext } of containersOf(pod)) {
+  const { sysctls = [], seccompProfile } = spec.securityContext ?? {};
+  if (sysctls.length > 0) return "sysctls are refused: the pod's kernel settings are the node's to make";
+  for (const { name, securityContext, volumeMounts = [] } of containersOf(pod)) {
     if (securityContext?.privileged) return `container ${name}: privileged is refused`;
-    const added = securityContext?.capabilities?.add ?? [];
+    const added = (securityContext?.capabilities?.add ?? []).filter(
+      (each) => !DEFAULT_CAPABILITIES.includes(capabilityName(each)),
+    );
     if (added.length > 0) return `container ${name}: added capabilities are refused (${added.join(", ")})`;
+    if (securityContext?.procMount === "Unmasked") return `container ${name}: procMount Unmasked is refused`;
+    const { type = "RuntimeDefault" } = securityContext?.seccompProfile ?? seccompProfile ?? {};
+    if (type !== "RuntimeDefault") return `container ${name}: seccomp profile ${type} is refused`;
+    const part = volumeMounts.find(({ subPath, subPathExpr }) => subPath || subPathExpr);
+    if (part !== undefined) return `container ${name}: volume mount "${part.name}": subPath is not supported`;
   }
   for (const volume of spec.volumes ?? []) {
     if (volume.hostPath !== undefined)
@@ -109,9 +118,11 @@ export async function containerSpec(
     env: [...variables].map(([name, value]) => `${name}=${value}`),
     workingDir: container.workingDir ? expand(container.workingDir, variables) : image.workingDir,
     user: userOf(pod, container, image),
+    capabilities: capabilitiesOf(container),
     mounts: await mounts(container, around),
     readOnlyRoot: securityContext?.readOnlyRootFilesystem === true,
     terminationMessagePath: container.terminationMessagePath ?? "/dev/termination-log",
+    messageFromLog: container.terminationMessagePolicy === "FallbackToLogsOnError",
     memoryLimit: quantity(limits.memory),
     cpuLimit: scaled(quantity(limits.cpu)),
     tty: container.tty === true,
@@ -128,13 +139,32 @@ function scaled(cpus: number | null): number | null {
   return cpus === null ? null : cpus * 1000;
 }
 
-function userOf(pod: Pod, container: Container, image: ImageEntry): { uid: number; gid: number } {
+/** As the kernel names it: Kubernetes' names have no CAP_. */
+function capabilityName(name: string): string {
+  return `CAP_${name.toUpperCase().replace(/^CAP_/, "")}`;
+}
+
+/** The default ones but for those that are dropped ("ALL" drops them all), and those added again. */
+function capabilitiesOf({ securityContext }: Container): string[] {
+  const { add = [], drop = [] } = securityContext?.capabilities ?? {};
+  const dropped = drop.map(capabilityName);
+  const added = add.map(capabilityName);
+  return DEFAULT_CAPABILITIES.filter(
+    (name) => added.includes(name) || !(dropped.includes(name) || dropped.includes("CAP_ALL")),
+  );
+}
+
+function userOf(pod: Pod, container: Container, image: ImageEntry): ContainerSpec["user"] {
   const [uid = "0", gid] = image.user.split(":");
   const forPod = pod.spec?.securityContext;
   const own = container.securityContext;
   const chosen = {
     uid: own?.runAsUser ?? forPod?.runAsUser ?? Number(uid),
     gid: own?.runAsGroup ?? forPod?.runAsGroup ?? Number(gid ?? 0),
+    groups: [
+      ...(forPod?.supplementalGroups ?? []),
+      ...(forPod?.fsGroup === undefined ? [] : [forPod.fsGroup]),
+    ],
   };
   if ((own?.runAsNonRoot ?? forPod?.runAsNonRoot) && chosen.uid === 0)
     throw new ConfigProblem(
@@ -234,8 +264,6 @@ async function mounts(container: Container, around: Surroundings): Promise<Conta
     const found = pod.spec?.volumes?.find(({ name }) => name === mount.name);
     if (found === undefined) throw new ConfigProblem(`there is no volume "${mount.name}"`);
     if (isTokenVolume(found)) continue;
-    if (mount.subPath || mount.subPathExpr)
-      throw new ConfigProblem(`volume mount "${mount.name}": subPath is not supported`);
     const kind = found.secret === undefined ? "configMap" : "secret";
     const name = found.secret?.secretName ?? found.configMap?.name;
     if (found.secret === undefined && found.configMap === undefined) {

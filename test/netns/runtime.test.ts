@@ -267,6 +267,116 @@ describe.skipIf(reason !== "")(`runtime ${reason}`, () => {
     expect(events).toContainEqual("Killing: Container c0 failed liveness probe, will be restarted");
   });
 
+  test("init containers prepare what the others use", async () => {
+    const volumeMounts = [{ name: "data", mountPath: "/data" }];
+    const prepare = (name: string, script: string) => ({
+      name,
+      image: "busybox",
+      ...sh(script),
+      volumeMounts,
+    });
+    await create(
+      boundPod("built", [{ ...sh("cat /data/list; exec sleep 1000"), volumeMounts }], {
+        volumes: [{ name: "data", emptyDir: {} }],
+        initContainers: [
+          prepare("first", "echo one >> /data/list"),
+          prepare("second", "test -e /data/tried || { touch /data/tried; exit 1; }; echo two >> /data/list"),
+        ],
+      }),
+    );
+    const pod = await running("built");
+    expect(pod.status!.initContainerStatuses).toMatchObject([
+      { name: "first", ready: true, restartCount: 0, state: { terminated: { reason: "Completed" } } },
+      { name: "second", ready: true, restartCount: 1, lastState: { terminated: { exitCode: 1 } } },
+    ]);
+    await waitFor(async () => (await logs("built")) === "one\ntwo\n", { what: "log" });
+  });
+
+  test("a changed image replaces the container", async () => {
+    await create(boundPod("swap", [{ image: "podwire/echo" }], { terminationGracePeriodSeconds: 1 }));
+    await running("swap");
+    const containers = [{ name: "c0", image: "redis" }];
+    await kube.patch(PODS, "swap", "default", "strategic", { spec: { containers } });
+    const pod = await until(
+      "swap",
+      "running redis",
+      (each) => statusOf(each)?.imageID === "podwire://redis" && statusOf(each)?.ready,
+    );
+    expect(statusOf(pod)).toMatchObject({ restartCount: 1 });
+    await waitFor(async () => (await exec("swap", ["redis-cli", "PING"])).stdout === "PONG\n", {
+      what: "PONG",
+    });
+  });
+
+  test("what a container says last", async () => {
+    const never = { restartPolicy: "Never" } as const;
+    const fallback = { terminationMessagePolicy: "FallbackToLogsOnError" } as const;
+    const path = { terminationMessagePath: "/tmp/why" };
+    await create(
+      boundPod("tells", [{ ...sh("echo noise; echo because > /tmp/why; exit 1"), ...path }], never),
+    );
+    await create(boundPod("logs", [{ ...sh("seq 1000; printf end >&2; exit 1"), ...fallback }], never));
+    await create(boundPod("fine", [{ ...sh("echo noise"), ...fallback }], never));
+    const message = async (name: string, phase: string) =>
+      statusOf(await until(name, phase, ({ status }) => status?.phase === phase))!.state!.terminated!.message;
+    expect(await message("tells", "Failed")).toBe("because\n");
+    const said = (await message("logs", "Failed"))!.split("\n");
+    expect(said).toHaveLength(80);
+    expect([said[0], said.at(-2), said.at(-1)]).toEqual(["922", "1000", "end"]);
+    expect(await message("fine", "Succeeded")).toBeUndefined();
+  });
+
+  test("user, groups, capabilities, a root that is read-only, and the filter of system calls", async () => {
+    const securityContext = {
+      runAsUser: 1234,
+      runAsGroup: 2345,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] },
+    };
+    const volumeMounts = [{ name: "data", mountPath: "/data" }];
+    await create(
+      boundPod("tight", [{ ...sh("exec sleep 1000"), securityContext, volumeMounts }], {
+        volumes: [{ name: "data", emptyDir: {} }],
+        securityContext: { supplementalGroups: [3456] },
+      }),
+    );
+    await running("tight");
+    const attempt = async (script: string) => (await exec("tight", ["sh", "-c", script])).stdout;
+    expect(await attempt("id -u; id -g; id -G")).toBe("1234\n2345\n2345 3456\n");
+    expect(await attempt("touch /tmp/x 2>/dev/null && echo DONE; touch /data/x && echo kept")).toBe("kept\n");
+    const status = await attempt("grep -E 'CapBnd|Seccomp:' /proc/self/status");
+    expect(status).toContain("CapBnd:\t0000000000000400\n");
+    expect(status).toContain("Seccomp:\t2\n");
+    // A user namespace needs no privilege: only the filter refuses it.
+    expect(await attempt("unshare --user true 2>&1 || true")).toContain("Operation not permitted");
+    // Threads and processes are made by a system call whose flags the filter does not see.
+    const thread =
+      "import threading; t = threading.Thread(target=print, args=('runs',)); t.start(); t.join()";
+    expect(await attempt(`python3 -c "${thread}"`)).toBe("runs\n");
+  });
+
+  const limits = existsSync("/sys/fs/cgroup/memory") || existsSync("/sys/fs/cgroup/cgroup.controllers");
+  test.skipIf(!limits)("limits: memory and processor time, and a program that takes more", async () => {
+    const resources = { limits: { memory: "64Mi", cpu: "250m" } };
+    await create(boundPod("slim", [{ ...sh("exec sleep 1000"), resources }]));
+    await running("slim");
+    const { uid = "" } = (await get("slim")).metadata;
+    const read = (...names: string[]) =>
+      names
+        .map((name) => `/sys/fs/cgroup/${name}`)
+        .filter((name) => existsSync(name))
+        .map((name) => readFileSync(name, "utf8").trim());
+    const own = `podwire/${uid}/c0-0`;
+    expect(read(`memory/${own}/memory.limit_in_bytes`, `${own}/memory.max`)).toEqual([String(64 * 2 ** 20)]);
+    expect(read(`cpu/${own}/cpu.cfs_quota_us`, `${own}/cpu.max`)[0]).toMatch(/^25000( 100000)?$/);
+    const greedy = "x = bytearray(1 << 28)";
+    await create(
+      boundPod("greedy", [{ command: ["python3", "-c", greedy], resources }], { restartPolicy: "Never" }),
+    );
+    const pod = await until("greedy", "failed", ({ status }) => status?.phase === "Failed");
+    expect(statusOf(pod)?.state?.terminated).toMatchObject({ exitCode: 137, reason: "OOMKilled" });
+  });
+
   test("a log that is rotated at 10 MiB loses nothing and doubles nothing", async () => {
     const last = 600_000;
     const script = `i=0; while [ $i -lt 12 ]; do seq $((i*50000+1)) $((i*50000+50000)); sleep 0.4; i=$((i+1)); done`;

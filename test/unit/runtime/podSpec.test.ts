@@ -1,6 +1,13 @@
 import { expect, test } from "vitest";
 import { DEFAULT_IMAGES, findImage, ImageTableError, parseImageTable } from "../../../src/runtime/images.js";
-import { ConfigProblem, type Container, containerSpec, expand } from "../../../src/runtime/podSpec.js";
+import { DEFAULT_CAPABILITIES } from "../../../src/runtime/oci.js";
+import {
+  ConfigProblem,
+  type Container,
+  containerSpec,
+  expand,
+  refusalOf,
+} from "../../../src/runtime/podSpec.js";
 import { boundPod } from "../../support/pods.js";
 
 const variables = new Map([
@@ -78,9 +85,52 @@ test("limits, user", async () => {
   expect({ memoryLimit, cpuLimit, user }).toEqual({
     memoryLimit: 64 * 2 ** 20,
     cpuLimit: 250,
-    user: { uid: 1000, gid: 0 },
+    user: { uid: 1000, gid: 0, groups: [] },
   });
   await expect(spec({ securityContext: { runAsNonRoot: true } })).rejects.toThrow(/runAsNonRoot/);
+});
+
+test("capabilities are dropped, and come back by name", async () => {
+  const having = async (capabilities: object) =>
+    (await spec({ securityContext: { capabilities } })).capabilities;
+  expect(await having({})).toEqual(DEFAULT_CAPABILITIES);
+  expect(await having({ drop: ["ALL"] })).toEqual([]);
+  expect(await having({ drop: ["ALL"], add: ["NET_BIND_SERVICE"] })).toEqual(["CAP_NET_BIND_SERVICE"]);
+  expect(await having({ drop: ["CAP_CHOWN", "NET_RAW"] })).toEqual(
+    DEFAULT_CAPABILITIES.filter((each) => each !== "CAP_CHOWN" && each !== "CAP_NET_RAW"),
+  );
+});
+
+test.each<[object, object, RegExp]>([
+  [{ securityContext: { privileged: true } }, {}, /^container c0: privileged is refused$/],
+  [{ securityContext: { capabilities: { add: ["NET_ADMIN"] } } }, {}, /refused \(NET_ADMIN\)$/],
+  [{ securityContext: { seccompProfile: { type: "Unconfined" } } }, {}, /profile Unconfined is refused$/],
+  [{ securityContext: { procMount: "Unmasked" } }, {}, /procMount Unmasked is refused$/],
+  [{ volumeMounts: [{ name: "v", mountPath: "/v", subPath: "a" }] }, {}, /"v": subPath is not supported$/],
+  [{}, { hostNetwork: true }, /^hostNetwork is refused/],
+  [{}, { hostPID: true }, /^hostPID is refused/],
+  [{}, { hostIPC: true }, /^hostIPC is refused/],
+  [{}, { securityContext: { sysctls: [{ name: "a", value: "1" }] } }, /^sysctls are refused/],
+  [{}, { volumes: [{ name: "v", hostPath: { path: "/" } }] }, /hostPath is refused/],
+  [{}, { volumes: [{ name: "v", nfs: { server: "s", path: "/" } }] }, /nfs is not supported/],
+  [{}, { initContainers: [{ name: "i", restartPolicy: "Always" }] }, /^container i: sidecar containers/],
+  [
+    {},
+    { initContainers: [{ name: "i", securityContext: { privileged: true } }] },
+    /^container i: privileged/,
+  ],
+])("%j %j is refused", (container, more, why) => {
+  expect(refusalOf(boundPod("bad", [container], more))).toMatch(why);
+});
+
+test("what a container runtime does by default is not refused", () => {
+  const securityContext = {
+    privileged: false,
+    readOnlyRootFilesystem: true,
+    capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] },
+    seccompProfile: { type: "RuntimeDefault" },
+  };
+  expect(refusalOf(boundPod("good", [{ securityContext }]))).toBeNull();
 });
 
 test.each([
