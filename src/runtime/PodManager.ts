@@ -264,12 +264,15 @@ export class PodManager {
     const { node, netnsOf, resolvConf, attached } = this.options;
     const netns = netnsOf(pod);
     const sandbox = this.engine.sandbox(uid);
-    if (sandbox !== null && !sandbox.alive && sandbox.containers.length > 0) {
-      this.event(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
-      // Whatever still runs has lost the pod's network with it.
-      await this.endContainers(pod, work, graceOf(pod));
+    if (sandbox !== null && !sandbox.alive && anyRuns(sandbox)) {
+      // Whatever runs has lost the pod's network with it. Other pods do not wait for its end.
+      void this.endContainers(pod, work, graceOf(pod));
+      work.address = "";
+      return false;
     }
     if (sandbox === null || !sandbox.alive) {
+      if (sandbox !== null && sandbox.containers.length > 0)
+        this.event(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
       work.address = "";
       await this.engine.createSandbox({
         uid,
