@@ -1,0 +1,576 @@
+/**
+ * Services as the API describes them, compiled into the service table of one node. Objects come one
+ * by one and are boiled down at once; `compile` looks at the Services that something changed for, and
+ * at no other. Pure, but for the table's memory, which it owns. The order of processing for each:
+ *
+ *   1. endpoints    of all slices, by service port            serviceEndpoints
+ *   2. categories   what either traffic policy leads to       serviceEndpoints
+ *   3. rings        acquired before the old ones go, so that what stays the same is not built again
+ *   4. frontends    each address with its two rings; of two Services that claim one, one has it
+ *   5. differences  endpoints that no longer serve, for the flow table
+ *
+ * Inside is traffic of this node's pods and of the node itself, outside everybody else's:
+ *
+ *   |                                   | inside          | outside         |
+ *   | cluster IP                        | internal policy | drop            |
+ *   | node port, load balancer, external| policy Cluster  | external policy |
+ *
+ * (kube-proxy sends a node's own traffic for an external address to all endpoints whatever the
+ * policy, as if it had gone out to the load balancer and come back.) Without an endpoint in the
+ * whole cluster: reject. Policy Local and none here: drop.
+ */
+import { containsAddress, formatIpv4, type Ipv4Prefix, maskOf } from "../model/ipv4.js";
+import {
+  SERVICE_PROTOCOLS,
+  type Service,
+  type ServiceEndpoint,
+  type ServiceNode,
+  type ServicePort,
+  type ServiceProtocol,
+  type ServiceSlice,
+} from "../model/Service.js";
+import {
+  BACKEND_LOCAL,
+  BACKEND_OUTSIDE_POOL,
+  BACKEND_WORDS,
+  FRONTEND_CLUSTER_IP,
+  FRONTEND_EXTERNAL_IP,
+  FRONTEND_LOAD_BALANCER,
+  FRONTEND_LOCAL,
+  FRONTEND_NODE_PORT,
+  type FrontendRow,
+  MAX_BACKENDS,
+  RING_DROP,
+  RING_REJECT,
+  type ServiceImage,
+  ServiceTableBuilder,
+} from "../tables/ServiceTable.js";
+import { categorize, type EndpointKey, endpointsOf, keyAddress, keyPort } from "./serviceEndpoints.js";
+import {
+  type EndpointSliceObject,
+  type ServiceObject,
+  serviceFacts,
+  serviceKey,
+  sliceFacts,
+  sliceServiceKey,
+} from "./serviceObjects.js";
+
+/** What is read of this node's Node. */
+export interface ServiceNodeObject {
+  metadata: { name?: string; labels?: Record<string, string> };
+}
+
+export interface ServicesOptions {
+  /** Name of this node. */
+  node: string;
+  /** External addresses are honoured inside these alone: else a Service could capture any address. */
+  externalIpRanges: readonly Ipv4Prefix[];
+}
+
+/** An endpoint that a service port had, and that no longer serves. */
+export interface RemovedBackend {
+  /** Number of the service port, as rows of the table have it. */
+  service: number;
+  protocol: ServiceProtocol;
+  /** Number of the backend, as rings have it. */
+  backend: number;
+  address: number;
+  l4Port: number;
+}
+
+/** What a Service's healthCheckNodePort answers. */
+export interface HealthCheck {
+  namespace: string;
+  name: string;
+  port: number;
+  /** Ready endpoints on this node, each address once. */
+  localEndpoints: number;
+}
+
+export interface ServicesChange {
+  /** To be published, and acknowledged when every worker has it. */
+  image: ServiceImage;
+  /** Services (namespace/name) that something is different for, in the table or in its endpoints. */
+  services: string[];
+  /**
+   * kube-proxy clears the UDP flows to these (pkg/proxy/conntrack/cleanup.go), and leaves those of
+   * other protocols to end by themselves. A change of policy, hints or a Service's addresses removes
+   * none, nor does an endpoint that terminates and still serves.
+   */
+  removedBackends: RemovedBackend[];
+  /** Numbers of service ports that are gone. Their flows go on, as kube-proxy's do. */
+  removedServices: number[];
+  problems: string[];
+}
+
+/** Who has a number, for those who show it. */
+export interface ServicePortInfo {
+  /** namespace/name. */
+  service: string;
+  port: ServicePort;
+  endpoints: { endpoint: ServiceEndpoint; l4Port: number }[];
+}
+
+interface State {
+  facts: Service | null;
+  slices: Map<string, ServiceSlice>;
+  /** Problems of the Service object, and of each slice. */
+  problems: Map<string, string[]>;
+  ports: Map<string, PortState>;
+}
+
+interface PortState {
+  id: number;
+  port: ServicePort;
+  /** Endpoints in the slices, and those of them that serve. Ascending. */
+  endpoints: EndpointKey[];
+  serving: EndpointKey[];
+  claims: Claim[];
+  /** Segments that its rows name. */
+  segments: number[];
+}
+
+/** A row that a service port wants. */
+interface Claim {
+  address: number;
+  protocol: ServiceProtocol;
+  l4Port: number;
+  row: FrontendRow;
+  /** Which of several claims counts: cluster IPs first, then the older Service. */
+  order: string;
+  owner: string;
+}
+
+interface Backend {
+  id: number;
+  /** Service ports that have it. */
+  users: number;
+}
+
+/** Keys of a State's problems that are the Service object's own, and of those with its endpoints. */
+const OWN = "";
+const ENDPOINTS = " ";
+const ZONE = "topology.kubernetes.io/zone";
+
+export class Services {
+  readonly #table = new ServiceTableBuilder();
+  readonly #services = new Map<string, State>();
+  /** Service of each slice, by namespace/name of the slice. */
+  readonly #sliceOwners = new Map<string, string>();
+  readonly #changed = new Set<string>();
+  readonly #backends = new Map<EndpointKey, Backend>();
+  readonly #claims = new Map<number, Claim[]>();
+  readonly #contested = new Set<number>();
+  readonly #byId = new Map<number, { key: string; port: string }>();
+  readonly #healthChecks = new Map<string, HealthCheck>();
+  /** States with problems. */
+  readonly #troubled = new Set<string>();
+  #pools: readonly Ipv4Prefix[] = [];
+  #node: ServiceNode;
+  #lastService = 0;
+  #lastBackend = 0;
+
+  constructor(private readonly options: ServicesOptions) {
+    this.#node = { name: options.node, zone: "" };
+  }
+
+  /** Takes over a Service. Whether that changes anything. */
+  setService(object: ServiceObject): boolean {
+    const key = serviceKey(object);
+    const problems: string[] = [];
+    const facts = serviceFacts(object, problems);
+    if (facts !== null) facts.externalIps = this.#permitted(facts, problems);
+    const state = this.#services.get(key);
+    if (state === undefined && facts === null) return false;
+    if (state !== undefined && same(state.facts, facts) && same(state.problems.get(OWN) ?? [], problems))
+      return false;
+    const own = state ?? this.#newState(key);
+    own.facts = facts;
+    own.problems.set(OWN, problems);
+    this.#changed.add(key);
+    return true;
+  }
+
+  removeService(namespace: string, name: string): boolean {
+    const key = `${namespace}/${name}`;
+    const state = this.#services.get(key);
+    if (state === undefined || state.facts === null) return false;
+    state.facts = null;
+    state.problems.delete(OWN);
+    this.#changed.add(key);
+    return true;
+  }
+
+  /** Takes over an EndpointSlice; it may come before its Service. Whether that changes anything. */
+  setSlice(object: EndpointSliceObject): boolean {
+    const { namespace = "default", name = "" } = object.metadata;
+    const key = sliceServiceKey(object);
+    // It may have been another's until now.
+    const moved = this.#sliceOwners.get(`${namespace}/${name}`) !== key && this.removeSlice(namespace, name);
+    if (key === null) return moved;
+    const problems: string[] = [];
+    const facts = sliceFacts(object, problems);
+    const state = this.#services.get(key) ?? this.#newState(key);
+    const old = state.slices.get(name);
+    if (old !== undefined && same(old, facts) && same(state.problems.get(name) ?? [], problems)) return moved;
+    state.slices.set(name, facts);
+    state.problems.set(name, problems);
+    this.#sliceOwners.set(`${namespace}/${name}`, key);
+    this.#changed.add(key);
+    return true;
+  }
+
+  removeSlice(namespace: string, name: string): boolean {
+    const key = this.#sliceOwners.get(`${namespace}/${name}`);
+    if (key === undefined) return false;
+    this.#sliceOwners.delete(`${namespace}/${name}`);
+    const state = this.#services.get(key)!;
+    state.slices.delete(name);
+    state.problems.delete(name);
+    this.#changed.add(key);
+    return true;
+  }
+
+  /** Takes over this node's Node; others' are ignored. Whether that changes anything. */
+  setNode({ metadata }: ServiceNodeObject): boolean {
+    const zone = metadata.labels?.[ZONE] ?? "";
+    if (metadata.name !== this.#node.name || zone === this.#node.zone) return false;
+    this.#node = { ...this.#node, zone };
+    for (const key of this.#services.keys()) this.#changed.add(key);
+    return true;
+  }
+
+  /** The pod pools: which endpoints lie outside. Whether that changes anything. */
+  setPools(pools: readonly Ipv4Prefix[]): boolean {
+    if (same(pools, this.#pools)) return false;
+    this.#pools = pools;
+    for (const key of this.#services.keys()) this.#changed.add(key);
+    return true;
+  }
+
+  /** Brings the table up to date. What is reported is the difference to the last time. */
+  compile(): ServicesChange {
+    const change: Omit<ServicesChange, "image" | "problems"> = {
+      services: [],
+      removedBackends: [],
+      removedServices: [],
+    };
+    const touched = new Set<number>();
+    const released: number[] = [];
+    for (const key of this.#changed) this.#compileService(key, change, touched, released);
+    this.#changed.clear();
+    for (const frontend of touched) this.#settle(frontend);
+    for (const segment of released) this.#table.release(segment);
+    return { ...change, image: this.#table.commit(), problems: this.#problems() };
+  }
+
+  /** Every worker has adopted `image`. */
+  acknowledge(image: ServiceImage): void {
+    this.#table.acknowledge(image);
+  }
+
+  /** What each healthCheckNodePort has to answer, as of the last compile. */
+  healthChecks(): HealthCheck[] {
+    return [...this.#healthChecks.values()];
+  }
+
+  /** Load-balancer and external addresses that some Service has, as of the last compile. Ascending. */
+  virtualAddresses(): number[] {
+    const found = new Set<number>();
+    for (const claims of this.#claims.values()) {
+      const { address, row } = claims[0]!;
+      if ((row.flags & (FRONTEND_LOAD_BALANCER | FRONTEND_EXTERNAL_IP)) !== 0) found.add(address);
+    }
+    return [...found].sort((a, b) => (a >>> 0) - (b >>> 0));
+  }
+
+  /** The service port that has a number; undefined where none has it any more. */
+  info(id: number): ServicePortInfo | undefined {
+    const place = this.#byId.get(id);
+    if (place === undefined) return undefined;
+    const { slices, ports } = this.#services.get(place.key)!;
+    const { port } = ports.get(place.port)!;
+    const endpoints = endpointsOf(port, inOrder(slices), this.#node.name);
+    return {
+      service: place.key,
+      port,
+      endpoints: [...endpoints].map(([key, endpoint]) => ({ endpoint, l4Port: keyPort(key) })),
+    };
+  }
+
+  /** Bytes of shared memory: in use, and in all. */
+  get memory(): { used: number; reserved: number } {
+    return this.#table.memory;
+  }
+
+  // ---- one Service --------------------------------------------------------------------------
+
+  #newState(key: string): State {
+    const state: State = { facts: null, slices: new Map(), problems: new Map(), ports: new Map() };
+    this.#services.set(key, state);
+    return state;
+  }
+
+  #permitted(facts: Service, problems: string[]): number[] {
+    return facts.externalIps.filter((address) => {
+      const permitted = this.options.externalIpRanges.some((range) => containsAddress(range, address));
+      if (!permitted)
+        problems.push(
+          `service ${facts.namespace}/${facts.name}: external address ${formatIpv4(address)} is in no permitted range`,
+        );
+      return permitted;
+    });
+  }
+
+  #compileService(
+    key: string,
+    change: Omit<ServicesChange, "image" | "problems">,
+    touched: Set<number>,
+    released: number[],
+  ): void {
+    const state = this.#services.get(key)!;
+    const { facts } = state;
+    let different = false;
+    const old = state.ports;
+    state.ports = new Map();
+    for (const port of facts?.ports ?? []) {
+      const name = `${port.name}/${port.protocol}`;
+      // A second port of this name and protocol, which validation refuses.
+      if (state.ports.has(name)) continue;
+      const before = old.get(name);
+      old.delete(name);
+      const after = this.#compilePort(key, state, port, before);
+      state.ports.set(name, after);
+      if (before === undefined) this.#byId.set(after.id, { key, port: name });
+      different = this.#replace(before, after, change, touched, released) || different;
+    }
+    for (const gone of old.values()) {
+      this.#replace(gone, undefined, change, touched, released);
+      this.#byId.delete(gone.id);
+      change.removedServices.push(gone.id);
+      different = true;
+    }
+    const crowded = [...state.ports.values()].filter(({ endpoints }) => endpoints.length > MAX_BACKENDS);
+    state.problems.set(
+      ENDPOINTS,
+      crowded.map(
+        ({ port }) => `service ${key}: port ${port.l4Port} has more than ${MAX_BACKENDS} endpoints`,
+      ),
+    );
+    this.#checkHealth(key, state);
+    if ([...state.problems.values()].some((problems) => problems.length > 0)) this.#troubled.add(key);
+    else this.#troubled.delete(key);
+    if (facts === null && state.slices.size === 0) {
+      this.#services.delete(key);
+      this.#troubled.delete(key);
+    }
+    if (different) change.services.push(key);
+  }
+
+  /** What a port wants now. Acquires its rings and its backends' numbers. */
+  #compilePort(key: string, state: State, port: ServicePort, before: PortState | undefined): PortState {
+    const facts = state.facts!;
+    const endpoints = endpointsOf(port, inOrder(state.slices), this.#node.name);
+    const sorted = [...Float64Array.from(endpoints.keys()).sort()];
+    const id = before?.id ?? ++this.#lastService;
+    for (const endpoint of sorted) {
+      const known = this.#backends.get(endpoint);
+      if (known !== undefined) known.users++;
+      else this.#backends.set(endpoint, { id: ++this.#lastBackend, users: 1 });
+    }
+    const segments: number[] = [];
+    const { cluster, local, any } = categorize(facts, port, endpoints, sorted, this.#node);
+    const ring = (keys: EndpointKey[]) => {
+      if (!any) return RING_REJECT;
+      if (keys.length === 0) return RING_DROP;
+      const segment = this.#table.acquireRing(this.#backendWords(keys, endpoints));
+      segments.push(segment);
+      return segment;
+    };
+    // Equal ones share a ring, but need not be compared to find that out.
+    const clusterRing = ring(cluster);
+    const localRing =
+      facts.internalPolicy === "Local" || facts.externalPolicy === "Local" ? ring(local) : RING_DROP;
+    const internal = facts.internalPolicy === "Local" ? localRing : clusterRing;
+    const outside = facts.externalPolicy === "Local" ? localRing : clusterRing;
+    const claims: Claim[] = [];
+    const claim = (address: number, l4Port: number, flags: number, rank: number, ranges = 0) => {
+      const clusterIp = flags === FRONTEND_CLUSTER_IP;
+      claims.push({
+        address,
+        protocol: port.protocol,
+        l4Port,
+        row: {
+          flags: facts.externalPolicy === "Local" && !clusterIp ? flags | FRONTEND_LOCAL : flags,
+          affinitySeconds: facts.affinitySeconds,
+          inside: clusterIp ? internal : clusterRing,
+          outside: clusterIp ? RING_DROP : outside,
+          ranges,
+          service: id,
+        },
+        order: `${rank} ${facts.created} ${key}`,
+        owner: key,
+      });
+    };
+    claim(facts.clusterIp, port.l4Port, FRONTEND_CLUSTER_IP, 0);
+    if (port.nodePort !== 0) claim(0, port.nodePort, FRONTEND_NODE_PORT, 0);
+    if (facts.loadBalancerIps.length > 0) {
+      const ranges = facts.sourceRanges.length > 0 ? this.#table.acquireRanges(rangeWords(facts)) : 0;
+      if (ranges !== 0) segments.push(ranges);
+      for (const address of facts.loadBalancerIps)
+        claim(address, port.l4Port, FRONTEND_LOAD_BALANCER, 1, ranges);
+    }
+    for (const address of facts.externalIps)
+      if (!facts.loadBalancerIps.includes(address) && address !== facts.clusterIp)
+        claim(address, port.l4Port, FRONTEND_EXTERNAL_IP, 2);
+    const serving = sorted.filter((each) => endpoints.get(each)!.serving);
+    return { id, port, endpoints: sorted, serving, claims, segments };
+  }
+
+  #backendWords(
+    keys: readonly EndpointKey[],
+    endpoints: ReadonlyMap<EndpointKey, ServiceEndpoint>,
+  ): Int32Array {
+    const count = Math.min(keys.length, MAX_BACKENDS);
+    const words = new Int32Array(count * BACKEND_WORDS);
+    for (let i = 0; i < count; i++) {
+      const key = keys[i]!;
+      const address = keyAddress(key);
+      const local = endpoints.get(key)!.node === this.#node.name;
+      const inPool = this.#pools.some((pool) => containsAddress(pool, address));
+      words[BACKEND_WORDS * i] = address;
+      words[BACKEND_WORDS * i + 1] = keyPort(key);
+      words[BACKEND_WORDS * i + 2] = (local ? BACKEND_LOCAL : 0) | (inPool ? 0 : BACKEND_OUTSIDE_POOL);
+      words[BACKEND_WORDS * i + 3] = this.#backends.get(key)!.id;
+    }
+    return words;
+  }
+
+  /** Puts a port's claims and backends in the place of those before. Whether anything differs. */
+  #replace(
+    before: PortState | undefined,
+    after: PortState | undefined,
+    change: Omit<ServicesChange, "image" | "problems">,
+    touched: Set<number>,
+    released: number[],
+  ): boolean {
+    let different = before === undefined || after === undefined || !same(before.endpoints, after.endpoints);
+    if (before !== undefined && after !== undefined)
+      for (const key of missing(before.serving, after.serving)) {
+        change.removedBackends.push({
+          service: before.id,
+          protocol: before.port.protocol,
+          backend: this.#backends.get(key)!.id,
+          address: keyAddress(key),
+          l4Port: keyPort(key),
+        });
+        different = true;
+      }
+    for (const key of before?.endpoints ?? []) {
+      const backend = this.#backends.get(key)!;
+      if (--backend.users === 0) this.#backends.delete(key);
+    }
+    released.push(...(before?.segments ?? []));
+    if (before !== undefined && after !== undefined && same(before.claims, after.claims)) {
+      after.claims = before.claims;
+      return different;
+    }
+    for (const claim of before?.claims ?? []) {
+      const frontend = frontendKey(claim);
+      this.#claims.set(
+        frontend,
+        this.#claims.get(frontend)!.filter((other) => other !== claim),
+      );
+      touched.add(frontend);
+    }
+    for (const claim of after?.claims ?? []) {
+      const frontend = frontendKey(claim);
+      this.#claims.set(frontend, [...(this.#claims.get(frontend) ?? []), claim]);
+      touched.add(frontend);
+    }
+    return true;
+  }
+
+  /** Gives a frontend to the first of those who claim it. */
+  #settle(frontend: number): void {
+    const claims = this.#claims.get(frontend)!;
+    claims.sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
+    if (claims.length > 1) this.#contested.add(frontend);
+    else this.#contested.delete(frontend);
+    const first = claims[0];
+    if (first !== undefined)
+      this.#table.setFrontend(first.address, SERVICE_PROTOCOLS[first.protocol], first.l4Port, first.row);
+    else {
+      this.#claims.delete(frontend);
+      const { address, protocol, l4Port } = keyFrontend(frontend);
+      this.#table.removeFrontend(address, protocol, l4Port);
+    }
+  }
+
+  #checkHealth(key: string, { facts, slices }: State): void {
+    if (facts === null || facts.healthCheckNodePort === 0) {
+      this.#healthChecks.delete(key);
+      return;
+    }
+    const here = new Set<number>();
+    for (const { ports, endpoints } of slices.values()) {
+      if (ports.length === 0) continue;
+      for (const { address, node, ready } of endpoints)
+        if (ready && node === this.#node.name) here.add(address);
+    }
+    const { namespace, name, healthCheckNodePort: port } = facts;
+    this.#healthChecks.set(key, { namespace, name, port, localEndpoints: here.size });
+  }
+
+  #problems(): string[] {
+    const problems: string[] = [];
+    for (const key of this.#troubled)
+      for (const each of this.#services.get(key)!.problems.values()) problems.push(...each);
+    for (const frontend of this.#contested) {
+      const [first, ...others] = this.#claims.get(frontend)!;
+      const { address, protocol, l4Port } = first!;
+      const where = address === 0 ? `node port ${l4Port}` : `${formatIpv4(address)}:${l4Port}`;
+      for (const { owner } of others)
+        problems.push(`service ${owner}: ${where}/${protocol} is that of ${first!.owner}`);
+    }
+    return problems;
+  }
+}
+
+/** Slices by name: the order in which they came is another on every node. */
+function inOrder(slices: ReadonlyMap<string, ServiceSlice>): ServiceSlice[] {
+  return [...slices.keys()].sort().map((name) => slices.get(name)!);
+}
+
+/** Those of `before` that `after` lacks. Both ascending. */
+function missing(before: readonly number[], after: readonly number[]): number[] {
+  let at = 0;
+  return before.filter((key) => {
+    while (at < after.length && after[at]! < key) at++;
+    return after[at] !== key;
+  });
+}
+
+function rangeWords({ sourceRanges }: Service): Int32Array {
+  return Int32Array.from(sourceRanges.flatMap(({ address, length }) => [address, maskOf(length)]));
+}
+
+/** Address, protocol and port in one number of 56 bits, less the bits of protocols that no Service has. */
+function frontendKey({ address, protocol, l4Port }: Claim): number {
+  return ((address >>> 0) * 4 + PROTOCOLS.indexOf(protocol)) * 65536 + l4Port;
+}
+
+function keyFrontend(key: number): { address: number; protocol: number; l4Port: number } {
+  const rest = Math.floor(key / 65536);
+  return {
+    address: Math.floor(rest / 4) | 0,
+    protocol: SERVICE_PROTOCOLS[PROTOCOLS[rest % 4]!],
+    l4Port: key % 65536,
+  };
+}
+
+const PROTOCOLS = Object.keys(SERVICE_PROTOCOLS) as ServiceProtocol[];
+
+function same(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
