@@ -31,11 +31,13 @@ import {
   tunnelAddress,
   underlayAddress,
 } from "./cluster.js";
+import { measureServices, type ServiceFigures } from "./services.js";
 
 const HELP = `npm run bench -- control [options]
 
   --nodes N        nodes (default 1000)
   --pods N         pods on each node (default 30)
+  --services N     services of 10 endpoints, and a hundredth as many of 1,000 (default 10000)
   --repeat N       repetitions of the compile from scratch; ten times as many of each change (default 5)
   --json FILE      write the figures to FILE`;
 
@@ -45,6 +47,7 @@ const EXIT_MISSED = 1;
 /** Limits in milliseconds. */
 const FROM_SCRATCH = 2000;
 const ONE_CHANGE = 10;
+const ONE_ENDPOINT = 5;
 
 interface Figure {
   name: string;
@@ -56,6 +59,7 @@ interface Figure {
 export async function runControl(args: readonly string[], root: string): Promise<number> {
   let nodes: number;
   let pods: number;
+  let services: number;
   let repeat: number;
   let json: string | undefined;
   try {
@@ -64,6 +68,7 @@ export async function runControl(args: readonly string[], root: string): Promise
       options: {
         nodes: { type: "string", default: "1000" },
         pods: { type: "string", default: "30" },
+        services: { type: "string", default: "10000" },
         repeat: { type: "string", default: "5" },
         json: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
@@ -73,15 +78,14 @@ export async function runControl(args: readonly string[], root: string): Promise
       console.log(HELP);
       return 0;
     }
-    [nodes, pods, repeat] = [values.nodes, values.pods, values.repeat].map(Number) as [
-      number,
-      number,
-      number,
-    ];
+    [nodes, pods, services, repeat] = [values.nodes, values.pods, values.services, values.repeat].map(
+      Number,
+    ) as [number, number, number, number];
     json = values.json;
     for (const [name, value, most] of [
       ["nodes", nodes, 8000],
       ["pods", pods, 60],
+      ["services", services, 100_000],
       ["repeat", repeat, 1000],
     ] as const)
       if (!Number.isInteger(value) || value < 2 || value > most)
@@ -94,6 +98,27 @@ export async function runControl(args: readonly string[], root: string): Promise
   console.log(`${formatMachine(machine)}\n`);
   const figures = await measure(clusterTexts(nodes, pods), nodes, pods, repeat);
   console.log(`## control: ${nodes} nodes, ${nodes * pods} pods, ${pods} of them on this node\n`);
+  printFigures(figures);
+  const large = Math.ceil(services / 100);
+  const measured = measureServices(nodes, services, large, repeat);
+  const { used, reserved, heap } = measured.memory;
+  console.log(`\n## services: ${services} of 10 endpoints and ${large} of 1,000\n`);
+  printFigures(serviceFigures(measured));
+  console.log(
+    `\nmemory: ${mebibytes(used)} MiB of shared tables in use (${mebibytes(reserved)} reserved), ${mebibytes(heap)} MiB of heap for what they are compiled from`,
+  );
+  figures.push(...serviceFigures(measured));
+  if (json !== undefined)
+    writeFileSync(
+      json,
+      `${JSON.stringify({ machine, nodes, pods, services, figures, memory: measured.memory }, null, 2)}\n`,
+    );
+  const missed = figures.filter(({ milliseconds, limit }) => limit !== null && median(milliseconds) > limit);
+  for (const { name } of missed) console.log(`\nmissed: ${name}`);
+  return missed.length === 0 ? 0 : EXIT_MISSED;
+}
+
+function printFigures(figures: Figure[]): void {
   console.log(
     renderTable({
       head: ["", "median, ms", "spread", "limit, ms"],
@@ -105,14 +130,22 @@ export async function runControl(args: readonly string[], root: string): Promise
       ]),
     }),
   );
-  if (json !== undefined)
-    writeFileSync(json, `${JSON.stringify({ machine, nodes, pods, figures }, null, 2)}\n`);
-  const missed = figures.filter(({ milliseconds, limit }) => limit !== null && median(milliseconds) > limit);
-  for (const { name } of missed) console.log(`\nmissed: ${name}`);
-  return missed.length === 0 ? 0 : EXIT_MISSED;
 }
 
-/** Everything that is measured, in the order of the table. */
+function serviceFigures({ compile, smallChange, largeChange, service }: ServiceFigures): Figure[] {
+  return [
+    { name: "from scratch: objects to service table", milliseconds: compile, limit: FROM_SCRATCH },
+    { name: "one endpoint of 10 goes or comes", milliseconds: smallChange, limit: ONE_ENDPOINT },
+    { name: "one endpoint of 1,000 goes or comes", milliseconds: largeChange, limit: ONE_ENDPOINT },
+    { name: "one service goes or comes", milliseconds: service, limit: ONE_ENDPOINT },
+  ];
+}
+
+function mebibytes(bytes: number): string {
+  return formatNumber(bytes / 2 ** 20, 1);
+}
+
+/** Everything that is measured of nodes and pods, in the order of the table. */
 export async function measure(
   texts: ClusterTexts,
   nodes: number,

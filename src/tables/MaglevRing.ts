@@ -91,7 +91,7 @@ export class MaglevRing {
       this.#position = new Int32Array(2 * count);
       this.#step = new Int32Array(2 * count);
     }
-    this.#taken.fill(0);
+    this.#taken.fill(0, 0, (size + 31) >>> 5);
     for (let i = 0; i < count; i++) {
       const identity = words[at + i * stride] ^ hashAddress(words[at + i * stride + 1] ^ PORT_SEED);
       this.#position[i] = (hashAddress(identity) >>> 1) % size;

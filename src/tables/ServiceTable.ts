@@ -191,7 +191,6 @@ export class ServiceTableBuilder {
   commit(): ServiceImage {
     if (this.#changed) {
       this.#generation++;
-      this.#enlarge();
       for (const [page, entries] of this.#drafts) {
         if (this.#pages[page] !== 0) this.#retiring.push(this.#pages[page]);
         this.#pages[page] = this.#writePage(entries);
@@ -283,6 +282,7 @@ export class ServiceTableBuilder {
     }
     entries.push(entry);
     this.#keys++;
+    if (this.#keys > KEYS_PER_PAGE * this.#pages.length) this.#enlarge();
     return true;
   }
 
@@ -294,19 +294,14 @@ export class ServiceTableBuilder {
     this.#keys--;
   }
 
-  /** More pages where they are too full. */
+  /** Twice as many pages. */
   #enlarge(): void {
-    let pages = this.#pages.length;
-    while (this.#keys > KEYS_PER_PAGE * pages) pages *= 2;
-    if (pages === this.#pages.length) return;
-    const all: Entry[] = [];
-    for (let page = 0; page < this.#pages.length; page++) {
-      all.push(...this.#draft(page));
-      if (this.#pages[page] !== 0) this.#retiring.push(this.#pages[page]);
-    }
-    this.#pages = new Int32Array(pages);
+    const all = Array.from(this.#pages, (_, page) => this.#draft(page)).flat();
+    for (const segment of this.#pages) if (segment !== 0) this.#retiring.push(segment);
+    this.#pages = new Int32Array(2 * this.#pages.length);
     this.#drafts = new Map();
-    for (const entry of all) this.#draft(pageOf(entry.address, entry.key) & (pages - 1)).push(entry);
+    for (const entry of all)
+      this.#draft(pageOf(entry.address, entry.key) & (this.#pages.length - 1)).push(entry);
   }
 
   #readPage(segment: number): Entry[] {

@@ -24,6 +24,7 @@ import {
   ServiceTable,
 } from "../../../src/tables/ServiceTable.js";
 import { address } from "../../support/frames.js";
+import { Random } from "../../support/random.js";
 
 const TCP = 6;
 const UDP = 17;
@@ -765,6 +766,110 @@ describe("changes", () => {
     const { table } = made;
     const ring = table.insideRing(table.find(address(CLUSTER_IP), TCP, 80));
     expect(table.backendFlags(table.pick(ring, 0))).toBe(BACKEND_OUTSIDE_POOL);
+  });
+});
+
+describe("in small steps and all at once", () => {
+  /** A Service of one or two ports, sharing addresses with others. */
+  const anyService = (random: Random, name: string): ServiceObject => ({
+    metadata: { name, namespace: "default", creationTimestamp: String(random.below(3)) },
+    spec: {
+      type: random.pick(["ClusterIP", "NodePort", "LoadBalancer", "LoadBalancer"]),
+      clusterIP: random.oneIn(8) ? "None" : `10.152.183.${name.slice(1)}`,
+      ports: ["http", "dns"].slice(random.below(2)).map((port, i) => ({
+        name: port,
+        protocol: port === "dns" ? "UDP" : "TCP",
+        port: 80 + random.below(3),
+        nodePort: random.oneIn(2) ? 0 : 30000 + 3 * i + random.below(3),
+      })),
+      externalIPs: random.oneIn(2) ? [] : [`203.0.113.${random.below(4) + 1}`],
+      loadBalancerSourceRanges: random.oneIn(3) ? ["192.0.2.0/24"] : [],
+      internalTrafficPolicy: random.pick(["Cluster", "Local"]),
+      externalTrafficPolicy: random.pick(["Cluster", "Local"]),
+    },
+    status: {
+      loadBalancer: { ingress: random.oneIn(2) ? [] : [{ ip: `192.168.2.${36 + random.below(3)}` }] },
+    },
+  });
+  const anySlice = (random: Random, name: string, owner: string): EndpointSliceObject => ({
+    metadata: { name, namespace: "default", labels: { "kubernetes.io/service-name": owner } },
+    addressType: "IPv4",
+    ports: ["http", "dns"].slice(random.below(2)).map((port) => ({
+      name: port,
+      protocol: port === "dns" ? "UDP" : "TCP",
+      port: 8080,
+    })),
+    endpoints: Array.from({ length: random.below(4) }, () =>
+      endpoint(
+        `${random.pick(["l", "r"])}${1 + random.below(6)}${random.pick(["", "", " unready", " leaving", " zone=east"])}`,
+      ),
+    ),
+  });
+
+  /** Everything that the table says, in words. */
+  function everything(made: World): string[] {
+    const { table } = made;
+    const lines: string[] = [];
+    const places = [
+      ...Array.from({ length: 6 }, (_, i) => `10.152.183.${i}`),
+      ...[1, 2, 3, 4].map((i) => `203.0.113.${i}`),
+      ...[36, 37, 38].map((i) => `192.168.2.${i}`),
+    ];
+    for (const protocol of [TCP, UDP]) {
+      for (const place of places)
+        for (const port of [80, 81, 82]) {
+          const row = table.find(address(place), protocol, port);
+          const lets = row < 0 || table.accepts(row, address("192.0.2.1"));
+          const others = row < 0 || table.accepts(row, address("192.0.3.1"));
+          const both = (["inside", "outside"] as const).map((from) => made.goes(from, place, port, protocol));
+          lines.push(`${place}:${port}/${protocol} ${both.join(" | ")} ${lets} ${others}`);
+        }
+      for (let port = 30000; port < 30006; port++) {
+        const row = table.findNodePort(protocol, port);
+        lines.push(`${port}/${protocol} ${row < 0 ? "none" : table.flags(row)}`);
+      }
+    }
+    for (const place of places) lines.push(`${place} ${table.isServiceAddress(address(place))}`);
+    return lines;
+  }
+
+  test.each([1, 2, 3, 4])("seed %i: the same table", (seed) => {
+    const random = new Random(seed);
+    const names = ["s1", "s2", "s3", "s4", "s5"];
+    const made = new World();
+    const services = new Map<string, ServiceObject>();
+    const slices = new Map<string, EndpointSliceObject>();
+    for (let round = 0; round < 150; round++) {
+      for (let i = random.below(4); i >= 0; i--) {
+        const name = random.pick(names);
+        const sliceName = `slice-${random.below(8)}`;
+        const dice = random.below(8);
+        if (dice === 0) {
+          made.services.removeService("default", name);
+          services.delete(name);
+        } else if (dice === 1) {
+          made.services.removeSlice("default", sliceName);
+          slices.delete(sliceName);
+        } else if (dice < 5) {
+          services.set(name, anyService(random, name));
+          made.services.setService(services.get(name)!);
+        } else {
+          slices.set(sliceName, anySlice(random, sliceName, name));
+          made.services.setSlice(slices.get(sliceName)!);
+        }
+      }
+      const { problems } = made.compile();
+      const fresh = new World();
+      for (const each of slices.values()) fresh.services.setSlice(each);
+      for (const each of services.values()) fresh.services.setService(each);
+      expect([...problems].sort()).toEqual([...fresh.compile().problems].sort());
+      expect(everything(made)).toEqual(everything(fresh));
+    }
+    for (const name of names) made.services.removeService("default", name);
+    for (const name of slices.keys()) made.services.removeSlice("default", name);
+    made.compile();
+    // Nothing stays behind but a root.
+    expect(made.services.memory.used).toBeLessThan(4096);
   });
 });
 
