@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 const USAGE = `npm run bench -- micro | control | net | service [options]
 
   micro   the dataplane's parts without I/O: ns per operation
-  control a thousand nodes and a change of one: objects to tables
+  control a thousand nodes, ten thousand services, and a change of one: objects to tables
   net     podwire beside the kernel's vxlan: throughput, packet rate, latency
   service podwire beside kube-proxy-shaped iptables and nftables rules
 
