@@ -94,7 +94,8 @@ export interface ServicesChange {
   services: string[];
   /**
    * kube-proxy clears the UDP flows to these (pkg/proxy/conntrack/cleanup.go), and leaves those of
-   * other protocols to end by themselves. A change of policy, hints or a Service's addresses removes
+   * other protocols to end by themselves. It waits where no endpoint is left; here they are named at
+   * once, so that the client hears that nobody is there. A change of policy, hints or a Service's addresses removes
    * none, nor does an endpoint that terminates and still serves.
    */
   removedBackends: RemovedBackend[];
@@ -555,7 +556,7 @@ function rangeWords({ sourceRanges }: Service): Int32Array {
   return Int32Array.from(sourceRanges.flatMap(({ address, length }) => [address, maskOf(length)]));
 }
 
-/** Address, protocol and port in one number of 56 bits, less the bits of protocols that no Service has. */
+/** Address (32 bits), protocol (2, its place in PROTOCOLS) and port (16) in one number. */
 function frontendKey({ address, protocol, l4Port }: Claim): number {
   return ((address >>> 0) * 4 + PROTOCOLS.indexOf(protocol)) * 65536 + l4Port;
 }
