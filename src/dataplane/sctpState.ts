@@ -115,7 +115,8 @@ export function nextSctpState(state: number, direction: number, type: number): n
   switch (type) {
     case sctp.INIT:
       // A client that begins anew.
-      if (direction === 0 && (state === SCTP_SHUTDOWN_SENT || state === SCTP_SHUTDOWN_RECD)) return SCTP_CLOSED;
+      if (direction === 0 && (state === SCTP_SHUTDOWN_SENT || state === SCTP_SHUTDOWN_RECD))
+        return SCTP_CLOSED;
       return state === SCTP_HEARTBEAT_SENT && direction === 0 ? SCTP_COOKIE_WAIT : state;
     case sctp.INIT_ACK:
       return state === SCTP_CLOSED && direction === 1 ? SCTP_COOKIE_WAIT : state;

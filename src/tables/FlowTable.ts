@@ -244,18 +244,16 @@ export class FlowTable {
     for (let from = 0; from < count; from += CHUNK) {
       const chunk = Math.min(CHUNK, count - from);
       const moves = Atomics.load(words, HEADER_MOVES);
-      // Three loops, so that the misses of one do not wait for another's: 1M flows cost 75 ns a
-      // row this way and 120 ns row by row.
-      let touched = 0;
+      // Loops of their own, so that the misses of one row do not wait for another's, nor for its hash.
       for (let n = 0; n < chunk; n++) {
         const i = rows[from + n];
-        const h = hashFlow(this.#key0, this.#key1, source[i], destination[i], ports[i], tag[i], protocol[i]);
-        hashes[n] = h;
-        touched ^= words[slots + SLOT_WORDS * (h & last)];
+        hashes[n] = hashFlow(this.#key0, this.#key1, source[i], destination[i], ports[i], tag[i], protocol[i]);
       }
+      let touched = 0;
+      for (let n = 0; n < chunk; n++) touched ^= words[slots + SLOT_WORDS * (hashes[n] & last)];
       for (let n = 0; n < chunk; n++) {
         const reference = words[slots + SLOT_WORDS * (hashes[n] & last) + 1];
-        if (reference !== 0) touched ^= words[records + (((reference - 1) >> 1) << FLOW_SHIFT)];
+        touched ^= words[records + (((reference - 1) >> 1) << FLOW_SHIFT)];
       }
       this.#ahead[0] = touched;
       let missed = false;
