@@ -237,6 +237,7 @@ class Bench {
       detachPort: async () => {},
       publish: async () => {},
       ping: async () => {},
+      publishServices: async () => {},
       counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {} }),
       stop: async () => {},
     };

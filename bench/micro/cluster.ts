@@ -5,6 +5,7 @@ import { Arena } from "../../src/packet/Arena.js";
 import { COUNTERS } from "../../src/packet/counters.js";
 import { ARENA } from "../../src/packet/layout.js";
 import { TxPlan } from "../../src/packet/TxPlan.js";
+import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
 import type { TableInput } from "../../src/tables/TableInput.js";
 
@@ -47,6 +48,9 @@ export function peerPod(index: number): number {
   return (FIRST_BLOCK + index * BLOCK_SIZE + 1) | 0;
 }
 
+/** Capacity of the flow table. */
+const FLOWS = 65_536;
+
 /** Tables of a node with two pods and `peers` other nodes. */
 export function clusterTables(peers: number, gso: boolean): Tables {
   const vteps: TableInput["vteps"] = [];
@@ -64,6 +68,7 @@ export function clusterTables(peers: number, gso: boolean): Tables {
       udpPort: VXLAN_PORT,
       mac: { hi: 0x6600, lo: LAST_WORD + index },
       tunnelAddress: block,
+      tags: true,
     });
     routes.push({ address: block, length: BLOCK_LENGTH, to: "vtep", target: index });
   }
@@ -91,6 +96,7 @@ export function clusterTables(peers: number, gso: boolean): Tables {
       ],
       vteps,
       routes,
+      egress: [],
     }),
   );
 }
@@ -100,7 +106,14 @@ export function idleDataplane(tables: Tables): Dataplane {
   const arena = new Arena(new ArrayBuffer(ARENA.bytes));
   const plan = new TxPlan(arena);
   const sink = { execute: () => plan.reset() };
-  return new Dataplane(arena, new Float64Array(COUNTERS), tables, sink, plan);
+  return new Dataplane(
+    arena,
+    new Float64Array(COUNTERS),
+    tables,
+    sink,
+    new FlowTable(newFlowTable(FLOWS)),
+    plan,
+  );
 }
 
 /** Closes and forgets what a breath planned. */

@@ -92,6 +92,7 @@ function fdbCase(entries: number): MicroCase {
     udpPort: 4789,
     mac: MAC,
     tunnelAddress: addressOf(index),
+    tags: true,
   }));
   const table = new Fdb(buildFdb(vteps), 0);
   const keys = draw(entries);

@@ -13,6 +13,7 @@ import { type Clock, SYSTEM_CLOCK } from "../kube/Clock.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import type { Log } from "../reconcile/Log.js";
 import { Reconciler, type ReconcilerStatus } from "../reconcile/Reconciler.js";
+import { newFlowTable } from "../tables/FlowTable.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
 import { ConfigError } from "./ConfigError.js";
@@ -32,6 +33,8 @@ const NAMESPACES_MS = 1_000;
 /** How often the dataplane is asked for a sign of life. */
 const PING_MS = 5_000;
 /** Before a worker that ended is started again. */
+/** Flows that are tracked at once: 22 MiB when all are in use. */
+const MAX_FLOWS = 131_072;
 const WORKER_RESTART_MS = 1_000;
 
 export interface AgentParts {
@@ -80,6 +83,8 @@ export class Agent {
   private readonly server: StatusServer;
   private reconciler: Reconciler | null = null;
   private worker: WorkerControl | null = null;
+  /** Outlives the worker: flows go on where a thread had to be started again. */
+  private readonly flows = newFlowTable(MAX_FLOWS);
   private stopping = false;
   private readonly health: ProxyHealth;
   private readonly healthServers: HealthServers;
@@ -287,6 +292,7 @@ export class Agent {
       threads,
       spinUs: spinMicroseconds,
       cpuLatency: cpuLatency !== "off",
+      flows: this.flows,
       onEvent: (event) => this.workerEvent(event),
     });
   }

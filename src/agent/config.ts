@@ -221,6 +221,7 @@ const schema = z.strictObject({
         port: portField.optional(),
         tunnelAddress: addressField.optional(),
         mac: macField.optional(),
+        peer: z.enum(["podwire", "vxlan"]).optional(),
         blocks: z.array(prefixField).optional(),
       }),
     )
@@ -327,6 +328,7 @@ function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
       // checkTunnelAddresses made sure that there is one of the two.
       tunnelAddress: vtep.tunnelAddress ?? firstAddress(vtep.blocks ?? [])!,
       mac: vtep.mac?.toLowerCase() ?? vtepMac(vtep.node),
+      peer: vtep.peer ?? "podwire",
       blocks: vtep.blocks ?? [],
     })),
     pods: raw.pods.map((pod) => ({ ...pod, interface: pod.interface ?? "eth0" })),

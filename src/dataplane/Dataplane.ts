@@ -4,11 +4,16 @@
  * TAPs). Time is an argument. Owns no descriptor and makes no system call: the sink executes.
  */
 import type { Arena } from "../packet/Arena.js";
-import { Batch, DROPPED } from "../packet/Batch.js";
+import { BATCH_CAPACITY, Batch, DROPPED } from "../packet/Batch.js";
 import { COUNT_DROPS } from "../packet/counters.js";
 import type { DropReason } from "../packet/DropReason.js";
 import { TxPlan } from "../packet/TxPlan.js";
+import type { FlowTable } from "../tables/FlowTable.js";
+import { FLOW_WORDS } from "../tables/flowLayout.js";
+import { ServiceTable } from "../tables/ServiceTable.js";
 import type { Tables } from "../tables/TableImage.js";
+import { EgressPorts } from "./EgressPorts.js";
+import { FragmentTable } from "./FragmentTable.js";
 import { MergeTable } from "./MergeTable.js";
 import { TokenBucket } from "./TokenBucket.js";
 import { TrainTable } from "./TrainTable.js";
@@ -28,11 +33,19 @@ export class Dataplane {
   readonly plan: TxPlan;
   readonly trains = new TrainTable();
   readonly merges = new MergeTable();
+  readonly services = new ServiceTable();
+  readonly fragments = new FragmentTable();
+  readonly egressPorts = new EgressPorts();
+  /** Scratch of conntrack: rows to look up, and the record of a flow that begins. */
+  readonly rows = new Int32Array(BATCH_CAPACITY);
+  readonly draft = new Int32Array(FLOW_WORDS);
   readonly icmpBudget = new TokenBucket(ICMP_RATE, ICMP_BURST);
   /** Identification field of packets that the dataplane makes itself. */
   identification = 0;
   /** Monotonic time of this breath in microseconds. */
   nowUs = 0;
+  /** The same in milliseconds, modulo 2^32: the flow table's clock. */
+  nowMs = 0;
   tables: Tables;
 
   /** `counters`: COUNTERS doubles. */
@@ -41,6 +54,7 @@ export class Dataplane {
     readonly counters: Float64Array,
     tables: Tables,
     readonly sink: TxSink,
+    readonly flows: FlowTable,
     plan: TxPlan = new TxPlan(arena),
   ) {
     this.view = arena.view;

@@ -5,12 +5,13 @@
 import { PENDING } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
 import * as ethernet from "../wire/ethernet.js";
+import * as flowTag from "../wire/flowTag.js";
 import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
 
 export function decap(dp: Dataplane): void {
   const { batch, view, tables } = dp;
-  const { port, verdict, offset, length, peer, vtep } = batch;
+  const { port, verdict, offset, length, peer, vtep, tag } = batch;
   const { tunnelPort, vni, fdb, macHi, macLo } = tables;
   // A train comes from one sender: one lookup serves its frames.
   let lastPeer = 0;
@@ -47,6 +48,7 @@ export function decap(dp: Dataplane): void {
       }
     }
     vtep[i] = lastVtep;
+    tag[i] = flowTag.read(view, frame);
     offset[i] = frame;
     length[i] -= vxlan.HEADER;
   }

@@ -20,6 +20,7 @@ import {
 } from "../packet/layout.js";
 import { MSG_BYTES, MSG_SEGMENTS } from "../packet/TxPlan.js";
 import * as ethernet from "../wire/ethernet.js";
+import * as flowTag from "../wire/flowTag.js";
 import * as udp from "../wire/udp.js";
 import * as virtioNet from "../wire/virtioNet.js";
 import * as vxlan from "../wire/vxlan.js";
@@ -30,14 +31,15 @@ import { sendByTunnelGso } from "./tunnelGso.js";
 
 export function encap(dp: Dataplane): void {
   const { batch, view, tables, counters } = dp;
-  const { verdict, offset, length, out, gsoType, csumStart, csumOffset } = batch;
+  const { verdict, offset, length, out, gsoType, csumStart, csumOffset, tag } = batch;
   const { fdb, macHi, macLo, vni } = tables;
   const limit = tables.mtu + ethernet.HEADER;
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== TO_VTEP) continue;
     const o = offset[i];
     const vtep = out[i];
-    ethernet.setMacs(view, o, fdb.macHi(vtep), fdb.macLo(vtep), macHi, macLo);
+    if (tag[i] === 0) ethernet.setMacs(view, o, fdb.macHi(vtep), fdb.macLo(vtep), macHi, macLo);
+    else ethernet.setMacs(view, o, fdb.macHi(vtep), fdb.macLo(vtep), flowTag.HI, tag[i]);
     counters[COUNT_FORWARDED]++;
     counters[COUNT_FORWARDED_BYTES] += length[i];
     if (gsoType[i] !== virtioNet.GSO_NONE) {

@@ -5,18 +5,17 @@
  * budget allows.
  */
 import { COUNT_ICMP_ERRORS, COUNT_ICMP_LIMITED } from "../packet/counters.js";
-import { CSUM_REQUEST, CSUM_TO_END, MSG_FRAMES } from "../packet/layout.js";
-import * as ethernet from "../wire/ethernet.js";
+import { CSUM_REQUEST, CSUM_TO_END } from "../packet/layout.js";
 import * as icmp from "../wire/icmp.js";
 import * as ipv4 from "../wire/ipv4.js";
-import * as virtioNet from "../wire/virtioNet.js";
-import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
+import { untranslate } from "./followFlow.js";
+import { emitReply, planReply, replyFront } from "./reply.js";
 
-const HEADERS = ethernet.HEADER + ipv4.HEADER_MIN + icmp.HEADER;
-const TTL = 64;
-
-/** Plans an ICMP error about row `i`. `mtu` is for FRAGMENTATION_NEEDED, else 0. */
+/**
+ * Plans an ICMP error about row `i`, which its caller drops. `mtu` is for FRAGMENTATION_NEEDED, else 0.
+ * What was translated is quoted as its sender sent it.
+ */
 export function sendIcmpError(dp: Dataplane, i: number, type: number, code: number, mtu: number): void {
   const { batch, view, tables, plan } = dp;
   const l3 = batch.l3[i];
@@ -28,60 +27,17 @@ export function sendIcmpError(dp: Dataplane, i: number, type: number, code: numb
     dp.counters[COUNT_ICMP_LIMITED]++;
     return;
   }
+  untranslate(dp, i);
   dp.reserve(1, 2, 1);
-  const vtep = batch.vtep[i];
-  const port = batch.port[i];
-  // [virtio-net or VXLAN][Ethernet][IPv4][ICMP] in a scratch slot, then the quoted packet.
-  const prefix = vtep >= 0 ? vxlan.HEADER : virtioNet.HEADER;
   const slot = plan.slot();
-  const frame = slot + prefix;
-  const ip = frame + ethernet.HEADER;
-  const message = ip + ipv4.HEADER_MIN;
+  const front = replyFront(dp, i);
+  const message = slot + front + ipv4.HEADER_MIN;
   const quoted = Math.min(batch.end[i] - l3, icmp.ERROR_MAX - ipv4.HEADER_MIN - icmp.HEADER);
-  ipv4.emit(
-    view,
-    ip,
-    ipv4.HEADER_MIN + icmp.HEADER + quoted,
-    dp.nextIdentification(),
-    0,
-    TTL,
-    ipv4.PROTOCOL_ICMP,
-    tables.tunnelAddress,
-    batch.source[i],
-  );
+  const total = ipv4.HEADER_MIN + icmp.HEADER + quoted;
+  emitReply(dp, i, slot, total, ipv4.PROTOCOL_ICMP, tables.tunnelAddress, batch.source[i]);
   icmp.emitError(view, message, type, code, mtu);
   const csum = CSUM_REQUEST | CSUM_TO_END | (message - slot) | (icmp.CHECKSUM << 8);
-  let m: number;
-  if (vtep >= 0) {
-    vxlan.emit(view, slot, tables.vni);
-    const { fdb } = tables;
-    ethernet.emit(
-      view,
-      frame,
-      fdb.macHi(vtep),
-      fdb.macLo(vtep),
-      tables.macHi,
-      tables.macLo,
-      ethernet.TYPE_IPV4,
-    );
-    m = plan.message(tables.tunnelPort, vtep, slot, prefix + HEADERS, csum);
-    dp.trains.close(vtep);
-  } else {
-    virtioNet.emit(view, slot, 0, 0, 0, 0, 0, 0);
-    const { ports } = tables;
-    ethernet.emit(
-      view,
-      frame,
-      ports.macHi(port),
-      ports.macLo(port),
-      ethernet.GATEWAY_HI,
-      ethernet.GATEWAY_LO,
-      ethernet.TYPE_IPV4,
-    );
-    m = plan.message(port, 0, slot, prefix + HEADERS, csum);
-  }
+  const m = planReply(dp, i, slot, front + ipv4.HEADER_MIN + icmp.HEADER, csum);
   plan.append(m, l3, quoted, 0);
-  // The cause is accounted for as dropped; the error itself was never received.
-  plan.msg[m + MSG_FRAMES] = 0;
   dp.counters[COUNT_ICMP_ERRORS]++;
 }

@@ -3,15 +3,18 @@
  * later stage has to ask whether it may read. Steps, in order:
  *   1. Ethernet: length, destination MAC, EtherType
  *   2. IPv4: version, header length, total length, header checksum; Ethernet padding is cut off
- *   3. TCP, UDP: header and length; ports
+ *   3. TCP, UDP, SCTP: header and length; ports; ICMP echo: what stands for them
  *   4. the virtio-net header of frames from TAPs: untrusted, must fit what was parsed
  */
 import { type Batch, KIND_ARP, KIND_IPV4, PENDING } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
 import { SCRATCH_BYTES } from "../packet/layout.js";
+import { echoPorts } from "../tables/flowLayout.js";
 import * as checksum from "../wire/checksum.js";
 import * as ethernet from "../wire/ethernet.js";
+import * as icmp from "../wire/icmp.js";
 import * as ipv4 from "../wire/ipv4.js";
+import * as sctp from "../wire/sctp.js";
 import * as tcp from "../wire/tcp.js";
 import * as udp from "../wire/udp.js";
 import * as virtioNet from "../wire/virtioNet.js";
@@ -86,6 +89,11 @@ function parseIpv4(batch: Batch, view: DataView, i: number, o: number): number {
       // A fragment's length field counts the whole datagram; a GSO frame's may be that of the frame.
       if (udpLength < udp.HEADER || (fragment === 0 && udpLength > end - l4)) return DropReason.malformedL4;
       ports = view.getInt32(l4);
+    } else if (protocol === ipv4.PROTOCOL_SCTP) {
+      if (end - l4 < sctp.HEADER) return DropReason.malformedL4;
+      ports = view.getInt32(l4);
+    } else if (protocol === ipv4.PROTOCOL_ICMP && end - l4 >= icmp.HEADER) {
+      ports = Math.max(0, echoPorts(view.getUint8(l4), view.getUint16(l4 + icmp.IDENTIFIER)));
     }
   }
   batch.kind[i] = KIND_IPV4;

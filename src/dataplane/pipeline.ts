@@ -5,6 +5,7 @@
  *   parse      lengths once, then offsets and 5-tuple into columns
  *   neighbor   ARP
  *   policy     sources
+ *   conntrack  flows: Services, translation, what leaves the cluster and comes back
  *   route      prefix, TTL, MTU; ICMP errors
  *   encap      to VTEPs: MACs, VXLAN, trains, segmentation
  *   coalesce   to TAPs: MACs, virtio-net, merging
@@ -13,6 +14,7 @@
  */
 import { COUNT_RECEIVED, COUNT_RECEIVED_BYTES } from "../packet/counters.js";
 import { coalesce } from "./coalesce.js";
+import { conntrack } from "./conntrack.js";
 import type { Dataplane } from "./Dataplane.js";
 import { decap } from "./decap.js";
 import { encap } from "./encap.js";
@@ -34,6 +36,7 @@ export function runPipeline(dp: Dataplane): void {
   parse(dp);
   neighbor(dp);
   policy(dp);
+  conntrack(dp);
   route(dp);
   encap(dp);
   coalesce(dp);

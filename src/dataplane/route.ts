@@ -1,19 +1,20 @@
 /**
  * Stage route: where a packet goes, as a router decides it (RFC 1812 §5.2). Steps, in order:
  *   1. destinations that are never routed
- *   2. the longest matching prefix
+ *   2. the way that the packet's flow says, else the longest matching prefix
  *   3. what comes from the tunnel does not go back into it
  *   4. TTL, unless the packet is for the node itself or comes from its kernel, which has done it
  *   5. length against the MTU
  * A packet that fails gets the ICMP error that a router sends.
  */
-import { KIND_IPV4, PENDING, TO_TAP, TO_VTEP } from "../packet/Batch.js";
+import { KIND_IPV4, PENDING, TO_TAP, TO_VTEP, VIA_NODE, VIA_ROUTE } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
 import {
   NO_ROUTE,
   ROUTE_PORT,
   ROUTE_UNREACHABLE,
   ROUTE_VTEP,
+  routeOf,
   routeTarget,
   routeTo,
 } from "../tables/RouteTable.js";
@@ -28,8 +29,8 @@ import { sendIcmpError } from "./icmpError.js";
 
 export function route(dp: Dataplane): void {
   const { batch, tables, view } = dp;
-  const { verdict, kind, destination, vtep, port, l3, length, gsoType, out } = batch;
-  const { nodePort, routes } = tables;
+  const { verdict, kind, destination, vtep, port, l3, length, gsoType, out, via } = batch;
+  const { nodePort, routes, underlayAddress } = tables;
   const limit = tables.mtu + ethernet.HEADER;
   // Runs of one flow: what held for the row before often holds.
   let lastDestination = tables.tunnelAddress;
@@ -37,7 +38,10 @@ export function route(dp: Dataplane): void {
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
     const dst = destination[i];
-    if (dst !== lastDestination) {
+    let found = NO_ROUTE;
+    if (via[i] !== VIA_ROUTE) {
+      found = via[i] === VIA_NODE ? routeOf(ROUTE_PORT, nodePort) : routeOf(ROUTE_VTEP, via[i]);
+    } else if (dst !== lastDestination) {
       if (ipv4.isMulticast(dst)) {
         dp.drop(i, DropReason.multicast);
         continue;
@@ -49,8 +53,8 @@ export function route(dp: Dataplane): void {
       lastDestination = dst;
       lastRoute = routes.lookup(dst);
     }
-    const found = lastRoute;
-    if (found === NO_ROUTE) {
+    if (via[i] === VIA_ROUTE) found = lastRoute;
+    if (found === NO_ROUTE || (via[i] === VIA_NODE && nodePort < 0)) {
       sendIcmpError(dp, i, icmp.UNREACHABLE, icmp.NETWORK_UNREACHABLE, 0);
       dp.drop(i, DropReason.noRoute);
       continue;
@@ -65,7 +69,9 @@ export function route(dp: Dataplane): void {
     const fromTunnel = vtep[i] >= 0;
     const fromNode = port[i] === nodePort;
     const toNode = to === ROUTE_PORT && target === nodePort;
-    if ((fromTunnel && to === ROUTE_VTEP) || (fromNode && toNode)) {
+    // What a rule brought to podwire0 and is no Service goes back to the node's own programs.
+    const back = via[i] !== VIA_ROUTE || dst === underlayAddress;
+    if ((fromTunnel && to === ROUTE_VTEP) || (fromNode && toNode && !back)) {
       dp.drop(i, DropReason.transit);
       continue;
     }

@@ -217,6 +217,7 @@ export class Overlay {
         port,
         tunnelAddress: formatIpv4(tunnel),
         mac,
+        peer: "podwire",
         blocks: theirs.map(formatCidr),
       });
     }

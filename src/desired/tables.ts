@@ -59,6 +59,7 @@ export function tableInput(config: AgentConfig, facts: TableFacts): TableInput {
     ports: [],
     vteps: [],
     routes: [],
+    egress: [],
   };
   if (facts.node !== null) {
     const { port, uso } = facts.node;
@@ -86,6 +87,7 @@ export function tableInput(config: AgentConfig, facts: TableFacts): TableInput {
       udpPort: vtep.port,
       mac: macOf(vtep.mac),
       tunnelAddress: tunnel,
+      tags: vtep.peer === "podwire",
     });
     for (const block of vtep.blocks) input.routes.push({ ...parseCidr(block)!, to: "vtep", target: index });
     input.routes.push({ address: tunnel, length: 32, to: "vtep", target: index });

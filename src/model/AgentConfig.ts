@@ -94,6 +94,8 @@ export interface VtepConfig {
   tunnelAddress: string;
   /** MAC of its VTEP. Default: derived from the node's name. */
   mac: string;
+  /** What runs there: a kernel vxlan device does not know our flow tags. Default podwire. */
+  peer: "podwire" | "vxlan";
   blocks: string[];
 }
 

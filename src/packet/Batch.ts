@@ -5,8 +5,9 @@
  *   set by      columns
  *   port        offset length port peer gsoType gsoSize csumStart csumOffset segments stride short
  *               (verdict)
- *   decap       vtep; offset and length move forward
+ *   decap       vtep tag; offset and length move forward
  *   parse       kind l3 l4 end protocol source destination ports fragment
+ *   conntrack   flow direction via; source destination ports and tag are what leaves
  *   route       verdict out
  */
 
@@ -25,6 +26,10 @@ export const KIND_UNKNOWN = 0;
 export const KIND_IPV4 = 4;
 export const KIND_IPV6 = 6;
 export const KIND_ARP = 1;
+
+/** Ways out that are not left to the route table (`via`); 0 or more is a VTEP's index. */
+export const VIA_ROUTE = -1;
+export const VIA_NODE = -2;
 
 /** Rows of a batch. A GRO train has up to 64 frames and is not divided. */
 export const BATCH_CAPACITY = 256;
@@ -68,10 +73,18 @@ export class Batch {
   readonly protocol = column();
   readonly source = column();
   readonly destination = column();
-  /** Source port << 16 | destination port; 0 without. */
+  /** Source port << 16 | destination port, or echoPorts; 0 without. */
   readonly ports = column();
   /** IPv4 fragment word without DF: 0 for a whole packet. */
   readonly fragment = column();
+  /** Tag of the inner source MAC (wire/flowTag): of the frame that arrived, then of the one that leaves. */
+  readonly tag = column();
+  /** Record in the flow table, -1 without. */
+  readonly flow = column();
+  /** Direction of that flow, 0 or 1. */
+  readonly direction = column();
+  /** VIA_ROUTE, VIA_NODE or the index of a VTEP. */
+  readonly via = column();
   readonly verdict = column();
   readonly out = column();
 
@@ -93,6 +106,9 @@ export class Batch {
     this.segments[i] = 1;
     this.short[i] = 0;
     this.kind[i] = KIND_UNKNOWN;
+    this.tag[i] = 0;
+    this.flow[i] = -1;
+    this.via[i] = VIA_ROUTE;
     this.verdict[i] = PENDING;
     return i;
   }

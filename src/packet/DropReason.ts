@@ -54,6 +54,32 @@ export const DropReason = {
   portDown: 26,
   /** The dataplane threw. */
   internalError: 27,
+  /** A Service's address, but no port of it (rejected). */
+  noServicePort: 28,
+  /** A Service without endpoints (rejected). */
+  noEndpoint: 29,
+  /** A Service whose traffic policy is Local, without an endpoint here. */
+  noLocalEndpoint: 30,
+  /** A ClusterIP asked for from outside the cluster. */
+  clusterIpFromOutside: 31,
+  /** Not in loadBalancerSourceRanges. */
+  sourceRange: 32,
+  /** In mid-stream, and of no flow that is known. */
+  noFlow: 33,
+  /** Every source port that was tried is taken towards this destination. */
+  tupleTaken: 34,
+  /** The flow table is full of flows that may not go. */
+  conntrackFull: 35,
+  /** A protocol that cannot leave the cluster behind the node's address. */
+  egressProtocol: 36,
+  /** No egress port is free towards this destination. */
+  egressPorts: 37,
+  /** The node through which the connection came in is gone. */
+  ingressGone: 38,
+  /** Cannot be translated: ports of a fragmented SCTP packet. */
+  untranslatable: 39,
+  /** A later fragment whose first one never came. */
+  fragmentOrphan: 40,
 } as const;
 
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];

@@ -18,7 +18,7 @@ export const COUNT_RECEIVED_BYTES = 3;
 export const COUNT_FORWARDED_BYTES = 4;
 /** ICMP errors made. */
 export const COUNT_ICMP_ERRORS = 5;
-/** ICMP errors not made since too many were. */
+/** ICMP errors and resets not made since too many were. */
 export const COUNT_ICMP_LIMITED = 6;
 /** Segments made of GSO frames. */
 export const COUNT_SEGMENTS = 7;
@@ -40,6 +40,8 @@ export const COUNT_REPLIES_LOST = 17;
 export const COUNT_FRAGMENTS = 18;
 /** Times that the thread asked for wake-ups without delay (worker/CpuLatency). */
 export const COUNT_CPU_LATENCY_REQUESTS = 19;
+/** TCP resets made. */
+export const COUNT_RESETS = 20;
 /** First drop counter. */
 export const COUNT_DROPS = 32;
 export const COUNTERS = COUNT_DROPS + DROP_REASONS;
@@ -63,4 +65,5 @@ export const OTHER_COUNTERS: Readonly<Record<string, number>> = {
   repliesLost: COUNT_REPLIES_LOST,
   fragments: COUNT_FRAGMENTS,
   cpuLatencyRequests: COUNT_CPU_LATENCY_REQUESTS,
+  resets: COUNT_RESETS,
 };

@@ -8,13 +8,14 @@
 import { bucketsFor, hashAddress } from "./hash.js";
 import type { TableInput } from "./TableInput.js";
 
-const ROW = 6;
+const ROW = 7;
 const ADDRESS = 0;
 const UDP_PORT = 1;
 const MAC_HI = 2;
 const MAC_LO = 3;
 const TUNNEL_ADDRESS = 4;
 const USED = 5;
+const TAGS = 6;
 const HEAD = 3;
 /** Indices are dense: the table has a row for each up to the highest. */
 const MAX_INDEX = 0xffff;
@@ -39,7 +40,7 @@ export function buildFdb(vteps: TableInput["vteps"]): Int32Array {
   for (const v of vteps) {
     const at = HEAD + v.index * ROW;
     if (section[at + USED] !== 0) throw new RangeError("two VTEPs with one index");
-    section.set([v.address, v.udpPort, v.mac.hi, v.mac.lo, v.tunnelAddress, 1], at);
+    section.set([v.address, v.udpPort, v.mac.hi, v.mac.lo, v.tunnelAddress, 1, v.tags ? 1 : 0], at);
     insert(v.address, v.index);
     if (v.tunnelAddress !== v.address) insert(v.tunnelAddress, v.index);
   }
@@ -101,6 +102,11 @@ export class Fdb {
 
   tunnelAddress(index: number): number {
     return this.#word(index, TUNNEL_ADDRESS);
+  }
+
+  /** Whether it knows the tag of the inner source MAC (wire/flowTag). */
+  tags(index: number): boolean {
+    return this.#word(index, TAGS) !== 0;
   }
 
   #word(index: number, word: number): number {

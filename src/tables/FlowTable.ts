@@ -20,6 +20,8 @@
  *
  * Control code reads through FlowReader at any time, and leaves removing to a thread of the dataplane.
  */
+
+import { matchesFlow } from "./flowFilter.js";
 import {
   EVICT_CLOSING,
   EVICT_NEVER,
@@ -72,7 +74,6 @@ import {
   STATE_FREE,
   TOUCH_MS,
 } from "./flowLayout.js";
-import { matchesFlow } from "./flowFilter.js";
 import { flowTimeout } from "./flowTimeout.js";
 import { hashFlow } from "./halfSipHash.js";
 
@@ -109,6 +110,14 @@ export function formatFlowTable(
   words[HEADER_KEY_1] = key[1];
   // Last: what has no magic was never finished.
   Atomics.store(words, HEADER_MAGIC, FLOW_MAGIC);
+}
+
+/** Memory with an empty table for `capacity` flows, a power of two, and a key of its own. */
+export function newFlowTable(capacity: number): SharedArrayBuffer {
+  const buffer = new SharedArrayBuffer(flowTableBytes(capacity));
+  const [key0, key1] = globalThis.crypto.getRandomValues(new Int32Array(2));
+  formatFlowTable(buffer, capacity, [key0, key1]);
+  return buffer;
 }
 
 /** Throws RangeError where `words` is no flow table of this version. */
@@ -247,7 +256,15 @@ export class FlowTable {
       // Loops of their own, so that the misses of one row do not wait for another's, nor for its hash.
       for (let n = 0; n < chunk; n++) {
         const i = rows[from + n];
-        hashes[n] = hashFlow(this.#key0, this.#key1, source[i], destination[i], ports[i], tag[i], protocol[i]);
+        hashes[n] = hashFlow(
+          this.#key0,
+          this.#key1,
+          source[i],
+          destination[i],
+          ports[i],
+          tag[i],
+          protocol[i],
+        );
       }
       let touched = 0;
       for (let n = 0; n < chunk; n++) touched ^= words[slots + SLOT_WORDS * (hashes[n] & last)];

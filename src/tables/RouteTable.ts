@@ -24,6 +24,11 @@ export function mask(length: number): number {
   return length === 0 ? 0 : -1 << (32 - length);
 }
 
+/** A route that leads to a port number (ROUTE_PORT) or a VTEP's index (ROUTE_VTEP). */
+export function routeOf(to: number, target: number): number {
+  return (to << 24) | target;
+}
+
 /** What a route leads to: ROUTE_PORT, ROUTE_VTEP or ROUTE_UNREACHABLE. */
 export function routeTo(route: number): number {
   return route >>> 24;
@@ -55,7 +60,7 @@ export function buildRouteTable(routes: TableInput["routes"]): Int32Array {
         b = (b + 1) & (buckets - 1);
       }
       section[at + 2 * b] = route.address;
-      section[at + 2 * b + 1] = (TO[route.to] << 24) | route.target;
+      section[at + 2 * b + 1] = routeOf(TO[route.to], route.target);
     }
     at += 2 * buckets;
   });

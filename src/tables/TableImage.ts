@@ -10,6 +10,7 @@
  *   │ ports   PortTable                                          │
  *   │ fdb     Fdb                                                │
  *   │ routes  RouteTable, IPv4 (IPv6 gets a section of its own)  │
+ *   │ egress  count, then (mask, address, source), longest first │
  *   └────────────────────────────────────────────────────────────┘
  */
 import { buildFdb, Fdb } from "./Fdb.js";
@@ -18,7 +19,7 @@ import { buildRouteTable, mask, RouteTable } from "./RouteTable.js";
 import type { TableInput } from "./TableInput.js";
 
 const MAGIC = 0x50775431; // "PwT1"
-const VERSION = 1;
+const VERSION = 2;
 const HEADER_WORDS = 16;
 const NODE_WORDS = 16;
 /** What every IPv4 link must carry (RFC 791), and the longest packet. */
@@ -55,6 +56,7 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     buildPortTable(input.ports),
     buildFdb(input.vteps),
     buildRouteTable(input.routes),
+    buildEgress(input.egress),
   ];
   const words = HEADER_WORDS + sections.reduce((sum, s) => sum + s.length, 0);
   const image = new Int32Array(new SharedArrayBuffer(words * 4));
@@ -68,6 +70,14 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     at += section.length;
   });
   return image.buffer as SharedArrayBuffer;
+}
+
+function buildEgress(egress: TableInput["egress"]): Int32Array {
+  const longest = [...egress].sort((a, b) => b.length - a.length);
+  return Int32Array.from([
+    longest.length,
+    ...longest.flatMap(({ address, length, source }) => [mask(length), address, source]),
+  ]);
 }
 
 /** Reader of an image. Made once per swap; its fields are plain numbers for the stages to hoist. */
@@ -89,6 +99,7 @@ export class Tables {
   readonly routes: RouteTable;
   readonly #image: Int32Array;
   readonly #pools: number;
+  readonly #egress: number;
 
   /** Throws RangeError where the buffer is no image of this version. */
   constructor(buffer: ArrayBufferLike) {
@@ -114,6 +125,17 @@ export class Tables {
     this.ports = new PortTable(image, image[5]);
     this.fdb = new Fdb(image, image[6]);
     this.routes = new RouteTable(image, image[7]);
+    this.#egress = image[8];
+  }
+
+  /** The node's address with which a packet leaves the cluster for this one; 0 where there is no way. */
+  egressSource(address: number): number {
+    const image = this.#image;
+    const at = this.#egress;
+    for (let i = at + 1, end = at + 1 + 3 * image[at]; i < end; i += 3) {
+      if ((address & image[i]) === image[i + 1]) return image[i + 2];
+    }
+    return 0;
   }
 
   /** Whether an address lies in a pod pool. */

@@ -51,7 +51,11 @@ export interface TableInput {
     udpPort: number;
     mac: Mac;
     tunnelAddress: number;
+    /** It is a podwire agent, which sends replies back to where a flow came through. */
+    tags: boolean;
   }[];
+  /** Source addresses with which the node's own routes leave for the outside, by prefix. */
+  egress: { address: number; length: number; source: number }[];
   routes: {
     address: number;
     length: number;

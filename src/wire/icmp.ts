@@ -9,6 +9,8 @@
 export const HEADER = 8;
 export const CHECKSUM = 2;
 export const NEXT_HOP_MTU = 6;
+/** Echo: identifier of the sender (RFC 792). */
+export const IDENTIFIER = 4;
 
 export const ECHO_REPLY = 0;
 export const UNREACHABLE = 3;

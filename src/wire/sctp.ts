@@ -1,5 +1,5 @@
 /**
- * SCTP headers (RFC 9260 §3).
+ * SCTP headers (RFC 9260 §3), and the checksum: CRC32c over the whole packet (§6.8, appendix A).
  *
  *    0    2    4      8        12     13      14       16
  *   ┌────┬────┬──────┬────────┬──────┬───────┬────────┬─────────
@@ -43,4 +43,32 @@ export function verificationTag(view: DataView, o: number): number {
 /** Offset of the chunk behind the one at `c`; `end` or more behind the last. */
 export function nextChunk(view: DataView, c: number): number {
   return c + ((Math.max(view.getUint16(c + CHUNK_LENGTH), CHUNK_HEADER) + 3) & ~3);
+}
+
+/** Reflected polynomial of CRC32c (Castagnoli). */
+const POLYNOMIAL = 0x82f63b78;
+
+const TABLE = Int32Array.from({ length: 256 }, (_, n) => {
+  let c = n;
+  for (let bit = 0; bit < 8; bit++) c = (c & 1) !== 0 ? (c >>> 1) ^ POLYNOMIAL : c >>> 1;
+  return c;
+});
+
+/** CRC32c of `length` bytes at `o`, as int32. */
+export function crc32c(view: DataView, o: number, length: number): number {
+  let c = -1;
+  for (let at = o, end = o + length; at < end; at++) c = TABLE[(c ^ view.getUint8(at)) & 0xff] ^ (c >>> 8);
+  return ~c;
+}
+
+/**
+ * Gives the packet of `length` bytes at `o` other ports (source << 16 | destination) and the checksum
+ * that belongs to them. One that was wrong stays wrong by the same bits.
+ */
+export function setPorts(view: DataView, o: number, length: number, ports: number): void {
+  const stored = view.getInt32(o + CHECKSUM, true);
+  view.setInt32(o + CHECKSUM, 0);
+  const error = stored ^ crc32c(view, o, length);
+  view.setInt32(o, ports);
+  view.setInt32(o + CHECKSUM, crc32c(view, o, length) ^ error, true);
 }

@@ -13,6 +13,7 @@ export const DATA_OFFSET = 12;
 export const FLAGS = 13;
 export const WINDOW = 14;
 export const CHECKSUM = 16;
+export const URGENT = 18;
 
 export const FIN = 0x01;
 export const SYN = 0x02;
@@ -25,4 +26,25 @@ export const CWR = 0x80;
 
 export function headerLength(view: DataView, o: number): number {
   return (view.getUint8(o + DATA_OFFSET) >>> 4) << 2;
+}
+
+/** Option kinds (RFC 9293 §3.2, RFC 7323 §2.2). */
+const OPTION_END = 0;
+const OPTION_NOP = 1;
+const OPTION_WINDOW_SCALE = 3;
+
+/** The window scale option in a header of `length` bytes at `o`: its shift count, -1 without. */
+export function windowScale(view: DataView, o: number, length: number): number {
+  const end = o + length;
+  for (let at = o + HEADER_MIN; at + 2 < end; ) {
+    const kind = view.getUint8(at);
+    if (kind === OPTION_END) return -1;
+    if (kind === OPTION_NOP) {
+      at++;
+      continue;
+    }
+    if (kind === OPTION_WINDOW_SCALE) return view.getUint8(at + 2);
+    at += Math.max(2, view.getUint8(at + 1));
+  }
+  return -1;
 }

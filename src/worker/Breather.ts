@@ -45,6 +45,7 @@ import {
 } from "../packet/layout.js";
 import { receiveTap } from "../port/TapPort.js";
 import { MAX_TRAIN, receiveVxlan } from "../port/VxlanPort.js";
+import type { FlowTable } from "../tables/FlowTable.js";
 import type { Tables } from "../tables/TableImage.js";
 
 const EIO = 5;
@@ -69,9 +70,10 @@ export class Breather implements TxSink {
     readonly io: NativeIo,
     readonly counters: Float64Array,
     tables: Tables,
+    readonly flows: FlowTable,
     readonly reports: BreathReports,
   ) {
-    this.dataplane = new Dataplane(arena, counters, tables, this);
+    this.dataplane = new Dataplane(arena, counters, tables, this, flows);
   }
 
   /** Sends what is planned, then waits up to `timeoutMs` and handles what arrives. True if anything did. */
@@ -80,7 +82,12 @@ export class Breather implements TxSink {
     const received = io.breathe(dataplane.plan.messages, timeoutMs, spinUs);
     this.#settle();
     dataplane.nowUs = arena.status[STATUS_NOW_US];
-    if (received > 0) this.#handle(received);
+    dataplane.nowMs = Math.floor(dataplane.nowUs / 1000) | 0;
+    if (received > 0) {
+      this.flows.enterBreath();
+      this.#handle(received);
+      this.flows.leaveBreath();
+    }
     this.#publishStatus();
     return received > 0;
   }

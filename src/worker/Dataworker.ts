@@ -13,6 +13,7 @@ import {
   OTHER_COUNTERS,
 } from "../packet/counters.js";
 import { DROP_REASON_NAMES } from "../packet/DropReason.js";
+import type { ServiceImage } from "../tables/ServiceTable.js";
 import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "./control.js";
 import {
   type Answer,
@@ -39,7 +40,7 @@ class DataplaneThread {
   #ended = false;
   #stopped: Promise<void> | null = null;
 
-  constructor(direction: Direction, { spinUs, cpuLatency, onEvent }: WorkerOptions) {
+  constructor(direction: Direction, thread: number, { spinUs, cpuLatency, flows, onEvent }: WorkerOptions) {
     const workerData: ThreadData = {
       direction,
       spinUs,
@@ -47,6 +48,8 @@ class DataplaneThread {
       wakeFd: this.#wakeFd,
       control: this.#control.buffer as SharedArrayBuffer,
       counters: this.counters,
+      flows,
+      thread,
       commands: this.#channel.port2,
     };
     this.#worker = new Worker(new URL("./thread.js", import.meta.url), {
@@ -135,6 +138,10 @@ class Dataworker implements WorkerControl {
     await this.#all({ do: "ping" });
   }
 
+  async publishServices(image: ServiceImage): Promise<void> {
+    await this.#all({ do: "services", image });
+  }
+
   counters(): CounterSnapshot {
     const sum = new Float64Array(COUNTERS);
     for (const thread of this.threads) {
@@ -166,7 +173,7 @@ class Dataworker implements WorkerControl {
 /** Starts the dataplane: one thread, or one for each direction. Rejects where a thread does not start. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerControl> {
   const directions: Direction[] = options.threads === 2 ? ["fromTaps", "fromTunnel"] : ["both"];
-  const threads = directions.map((d) => new DataplaneThread(d, options));
+  const threads = directions.map((d, thread) => new DataplaneThread(d, thread, options));
   const worker = new Dataworker(threads);
   // Once it is answered, the threads breathe.
   await worker.ping();

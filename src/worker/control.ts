@@ -3,6 +3,8 @@
  * and faults out. The two sides meet here and nowhere else.
  */
 
+import type { ServiceImage } from "../tables/ServiceTable.js";
+
 /** Snapshot of a worker's counters. All are totals since the worker started. */
 export interface CounterSnapshot {
   /** Frames received from pods, the node and the tunnel (each datagram of a train is one). */
@@ -35,6 +37,8 @@ export interface WorkerControl {
   publish(image: SharedArrayBuffer): Promise<void>;
   /** Changes nothing: resolves when every thread has come to its next breath. */
   ping(): Promise<void>;
+  /** The same for Services; once resolved, the image before may be acknowledged. */
+  publishServices(image: ServiceImage): Promise<void>;
   counters(): CounterSnapshot;
   /** Ends the thread; descriptors stay open and are the caller's to close. */
   stop(): Promise<void>;
@@ -47,5 +51,7 @@ export interface WorkerOptions {
   cpuLatency: boolean;
   /** 1, or 2: one thread for each direction. */
   threads: 1 | 2;
+  /** The flow table that the threads work on, formatted (tables/FlowTable). */
+  flows: SharedArrayBuffer;
   onEvent: (event: WorkerEvent) => void;
 }

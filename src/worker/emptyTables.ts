@@ -18,4 +18,5 @@ export const EMPTY_TABLES: TableInput = {
   ports: [],
   vteps: [],
   routes: [],
+  egress: [],
 };

@@ -1,5 +1,6 @@
 /** Messages between the control side and a dataplane thread. Types only. */
 import type { MessagePort } from "node:worker_threads";
+import type { ServiceImage } from "../tables/ServiceTable.js";
 import type { WorkerEvent } from "./control.js";
 
 /** What a thread receives on: everything, or one direction only. */
@@ -19,6 +20,9 @@ export interface ThreadData {
   control: SharedArrayBuffer;
   /** COUNTERS doubles. */
   counters: SharedArrayBuffer;
+  /** The flow table, formatted (tables/FlowTable), and this thread's number in it. */
+  flows: SharedArrayBuffer;
+  thread: number;
   commands: MessagePort;
 }
 
@@ -28,6 +32,7 @@ export type Command =
   | { id: number; do: "publish"; image: SharedArrayBuffer }
   /** Nothing but an answer. */
   | { id: number; do: "ping" }
+  | { id: number; do: "services"; image: ServiceImage }
   | { id: number; do: "stop" };
 
 /** Answers to commands, and reports. */

@@ -9,6 +9,7 @@ import { native } from "../binding/index.js";
 import { Arena } from "../packet/Arena.js";
 import { COUNT_CPU_LATENCY_REQUESTS, COUNT_SLEEPS } from "../packet/counters.js";
 import { ARENA, MAX_PEERS, PORT_UDP } from "../packet/layout.js";
+import { FlowTable } from "../tables/FlowTable.js";
 import { buildTableImage, Tables } from "../tables/TableImage.js";
 import { Breather } from "./Breather.js";
 import { CpuDmaLatency, CpuLatency, LATENCY_WINDOW_MS } from "./CpuLatency.js";
@@ -30,13 +31,20 @@ const arena = new Arena(native.createArena(ARENA.bytes));
 const io = native.createIo(arena.buffer, data.wakeFd);
 const counters = new Float64Array(data.counters);
 const latency = new CpuLatency(data.cpuLatency ? new CpuDmaLatency() : null);
-const breather = new Breather(arena, io, counters, new Tables(buildTableImage(EMPTY_TABLES)), {
-  portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
-  fault: (error) => {
-    const { message, stack } = error instanceof Error ? error : new Error(String(error));
-    answer({ report: { type: "fault", message, stack: stack ?? "" } });
+const breather = new Breather(
+  arena,
+  io,
+  counters,
+  new Tables(buildTableImage(EMPTY_TABLES)),
+  new FlowTable(data.flows, data.thread),
+  {
+    portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
+    fault: (error) => {
+      const { message, stack } = error instanceof Error ? error : new Error(String(error));
+      answer({ report: { type: "fault", message, stack: stack ?? "" } });
+    },
   },
-});
+);
 
 function answer(message: Answer): void {
   data.commands.postMessage(message);
@@ -66,6 +74,7 @@ function carryOut(command: Command): boolean {
       io.addPort(command.port, command.kind, command.fd, receivesOn(command.kind));
     } else if (command.do === "detach") io.removePort(command.port);
     else if (command.do === "publish") publish(command.image);
+    else if (command.do === "services") breather.dataplane.services.adopt(command.image);
   } catch (e) {
     error = e instanceof Error ? e.message : String(e);
   }

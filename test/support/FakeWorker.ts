@@ -50,6 +50,10 @@ export class FakeWorker implements WorkerControl {
     this.ports.delete(port);
   }
 
+  async publishServices(): Promise<void> {
+    this.commands.push("publishServices");
+  }
+
   async publish(image: SharedArrayBuffer): Promise<void> {
     this.commands.push("publish");
     if (this.refusing) throw new Error("refused");

@@ -18,6 +18,7 @@ import {
 import { DROP_REASON_NAMES } from "../../src/packet/DropReason.js";
 import { ARENA, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js";
 import { MemoryIo, type Sent } from "../../src/port/MemoryIo.js";
+import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
 import type { TableInput } from "../../src/tables/TableInput.js";
 import { Breather } from "../../src/worker/Breather.js";
@@ -87,11 +88,20 @@ export interface NodeOptions {
   /** TAPs take UDP GSO frames. */
   uso?: boolean;
   mtu?: number;
+  /** Pods reach the outside behind the node's address. */
+  egress?: boolean;
 }
 
 /** The tables of one node of the walkthrough. */
 export function tableInput(options: NodeOptions = {}): TableInput {
-  const { self = MASTER, peers = [WORKER01, WORKER02], gso = false, uso = true, mtu = MTU } = options;
+  const {
+    self = MASTER,
+    peers = [WORKER01, WORKER02],
+    gso = false,
+    uso = true,
+    mtu = MTU,
+    egress = false,
+  } = options;
   const pod = (port: number, mac: string, podAddress: string) =>
     ({ port, role: "pod", mac: macNumbers(mac), address: address(podAddress), uso }) as const;
   return {
@@ -119,6 +129,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
       udpPort: 4789,
       mac: macNumbers(peer.vtepMac),
       tunnelAddress: address(peer.tunnel),
+      tags: true,
     })),
     routes: [
       { address: address(self.tunnel), length: 32, to: "port", target: NODE_PORT },
@@ -133,6 +144,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
         target,
       })),
     ],
+    egress: egress ? [{ address: 0, length: 0, source: address(self.underlay) }] : [],
   };
 }
 
@@ -153,6 +165,7 @@ export class TestNode {
   /** What Breather reported as thrown. */
   readonly faults: unknown[] = [];
   readonly failedPorts: { port: number; errno: number }[] = [];
+  readonly flows = new FlowTable(newFlowTable(4096));
   readonly breather: Breather;
   #before = new Float64Array(COUNTERS);
 
@@ -170,6 +183,7 @@ export class TestNode {
       this.io,
       this.counters,
       new Tables(buildTableImage(tableInput(options))),
+      this.flows,
       {
         portFailed: (port, errno) => this.failedPorts.push({ port, errno }),
         fault: (error) => this.faults.push(error),

@@ -18,6 +18,7 @@ import {
   COUNTERS,
 } from "../../src/packet/counters.js";
 import { ARENA, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js";
+import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
 import { Breather } from "../../src/worker/Breather.js";
 import {
@@ -138,7 +139,14 @@ function setUp(options: { gso: boolean; uso: boolean }) {
       throw error;
     },
   };
-  const breather = new Breather(arena, new NullIo(arena, templates()), counters, tables, reports);
+  const breather = new Breather(
+    arena,
+    new NullIo(arena, templates()),
+    counters,
+    tables,
+    new FlowTable(newFlowTable(4096)),
+    reports,
+  );
   return { breather, counters };
 }
 

@@ -45,6 +45,7 @@ describe("a good config", () => {
           port: 4789,
           tunnelAddress: "10.1.79.64",
           mac: "66:c1:17:77:92:d1",
+          peer: "podwire",
           blocks: ["10.1.79.64/26"],
         },
       ],

@@ -342,7 +342,7 @@ const CASES: Case[] = [
   ],
   ["transit", "from one VTEP to another", (n) => n.fromWorker01(inbound({ destination: WORKER02.pod }))],
   ["transit", "from a VTEP back to it", (n) => n.fromWorker01(inbound({ destination: WORKER01.pod }))],
-  ["transit", "from the node to itself", (n) => n.fromNode(good({ source: tunnel, destination: underlay }))],
+  ["transit", "from the node to itself", (n) => n.fromNode(good({ source: underlay, destination: tunnel }))],
   ["ttlExceeded", "TTL 1 from pod to pod", (n) => n.fromPod(good({ ttl: 1 }))],
   [
     "ttlExceeded",

@@ -178,10 +178,10 @@ describe("ICMP errors", () => {
 
   it("none about a later fragment", () => {
     const node = new TestNode().fromPod(
-      ipv4({ source: pod, destination: "203.0.113.1", fragment: 0x0010 }, DATA),
+      ipv4({ source: pod, destination: "10.1.235.250", fragment: 0x0010 }, DATA),
     );
     const outcome = node.run();
-    expect(verdictOf(outcome)).toEqual({ noRoute: 1 });
+    expect(verdictOf(outcome)).toEqual({ hostUnreachable: 1 });
     expect(outcome.sent).toEqual([]);
   });
 

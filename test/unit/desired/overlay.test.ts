@@ -42,6 +42,7 @@ const worker01 = {
   port: 4789,
   tunnelAddress: "10.1.79.64",
   mac: vtepMac("k8s-worker01"),
+  peer: "podwire",
   blocks: ["10.1.79.64/26"],
 };
 

@@ -20,6 +20,7 @@ function vtep(index: number, underlay: string, tunnel: string): Vteps[number] {
     udpPort: 4789 + index,
     mac: macNumbers(`66:00:00:00:ff:${index.toString(16).padStart(2, "0")}`),
     tunnelAddress: address(tunnel),
+    tags: true,
   };
 }
 
@@ -97,6 +98,7 @@ describe("Fdb", () => {
         udpPort: 4789,
         mac: { hi: 1, lo: index },
         tunnelAddress: tunnel,
+        tags: true,
       });
     }
     const table = fdb(vteps);

@@ -39,8 +39,8 @@ import {
   UDP_STREAM,
   UDP_UNREPLIED,
 } from "../../../src/tables/flowLayout.js";
-import { address } from "../../support/frames.js";
 import { draft, find, type Key, newTable, portsOf, turned } from "../../support/flows.js";
+import { address } from "../../support/frames.js";
 import { Random } from "../../support/random.js";
 
 const TCP = 6;
@@ -348,7 +348,7 @@ describe("eviction", () => {
       TCP_ESTABLISHED,
       TCP_ESTABLISHED,
     ];
-    states.forEach((state, n) => insert(table, n, state, n));
+    for (const [n, state] of states.entries()) insert(table, n, state, n);
     const left = () => states.map((_, n) => n).filter((n) => find(table, TCP, key(n)) >= 0);
     const now = 9000;
     // TCP_CLOSE lasts ten seconds.

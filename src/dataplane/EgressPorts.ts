@@ -1,0 +1,43 @@
+/**
+ * Source ports of flows that leave the cluster behind the node's address. The least recently used one
+ * comes first: a port that is reused soon meets TIME_WAIT at the other end, and the connection
+ * stalls. One counter for each of many groups of destinations walks round the range; whether a port
+ * is free towards a destination, the flow table knows.
+ */
+import { hashAddress } from "../tables/hash.js";
+import * as ipv4 from "../wire/ipv4.js";
+
+/** The range that a routing rule brings back to us (host side: the same numbers). */
+export const FIRST_EGRESS_PORT = 61_000;
+export const LAST_EGRESS_PORT = 65_534;
+const COUNT = LAST_EGRESS_PORT - FIRST_EGRESS_PORT + 1;
+const GROUPS = 4096;
+/** Ports tried for one packet; the next packet goes on behind them. */
+const TRIES = 256;
+
+export class EgressPorts {
+  readonly #next = new Uint16Array(GROUPS);
+  #group = 0;
+  #left = 0;
+
+  /** Whether the node's rules bring replies of a protocol back. */
+  carries(protocol: number): boolean {
+    return (
+      protocol === ipv4.PROTOCOL_TCP || protocol === ipv4.PROTOCOL_UDP || protocol === ipv4.PROTOCOL_SCTP
+    );
+  }
+
+  /** Begins the search for a port towards a destination. */
+  start(destination: number, l4Port: number, protocol: number): void {
+    this.#group = hashAddress(destination ^ Math.imul((protocol << 16) | l4Port, 0x9e3779b1)) & (GROUPS - 1);
+    this.#left = TRIES;
+  }
+
+  /** The next port to try, 0 at the end. */
+  next(): number {
+    if (this.#left-- === 0) return 0;
+    const n = this.#next[this.#group];
+    this.#next[this.#group] = n + 1 === COUNT ? 0 : n + 1;
+    return FIRST_EGRESS_PORT + n;
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Stage conntrack: finds the flow of each packet and does with it what the flow says; a packet that
+ * belongs to none may begin one (beginFlow). Steps, for the whole batch:
+ *   1. ICMP errors follow the packet that they are about
+ *   2. one lookup for all others, but for later fragments
+ *   3. hit: state, then translation and way out; miss: beginFlow
+ *   4. later fragments follow their first one, which may have come in the same batch
+ *
+ * What is tracked: flows of Services, flows whose client or server is outside of the pod pools, and,
+ * where there are Services, TCP connections that local pods open (so that a client port which has one
+ * to a pod is not used for another to the same pod by way of a Service). All other packets between
+ * pods pass: their way back is that of any packet.
+ */
+import { KIND_IPV4, PENDING } from "../packet/Batch.js";
+import * as ipv4 from "../wire/ipv4.js";
+import { beginFlow } from "./beginFlow.js";
+import type { Dataplane } from "./Dataplane.js";
+import { followFlow } from "./followFlow.js";
+import { translateIcmpError } from "./icmpFlow.js";
+
+export function conntrack(dp: Dataplane): void {
+  const { batch, flows, rows } = dp;
+  const { verdict, kind, fragment, protocol, ports, flow, direction } = batch;
+  const { source, destination, tag } = batch;
+  let count = 0;
+  let laterFragments = 0;
+  for (let i = 0; i < batch.count; i++) {
+    if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
+    if ((fragment[i] & ipv4.FRAGMENT_OFFSET) !== 0) laterFragments++;
+    else if (protocol[i] === ipv4.PROTOCOL_ICMP && ports[i] === 0) translateIcmpError(dp, i);
+    else rows[count++] = i;
+  }
+  // Without flows there is nothing to look up; the columns say "none" from the start.
+  if (flows.size > 0) flows.lookup(rows, count, source, destination, ports, protocol, tag, flow, direction);
+  for (let n = 0; n < count; n++) {
+    const i = rows[n];
+    if (flow[i] < 0 || !followFlow(dp, i)) beginFlow(dp, i);
+  }
+  for (let i = 0; laterFragments > 0; i++) {
+    if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
+    if ((fragment[i] & ipv4.FRAGMENT_OFFSET) === 0) continue;
+    dp.fragments.follow(dp, i);
+    laterFragments--;
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * ICMP errors about packets of flows (RFC 5508 §4.2): the packet that an error quotes left us
+ * translated, so both the error's own addresses and those of the quotation are given back what its
+ * sender knows.
+ *
+ *   router ─▶ │IPv4 router → client│ICMP│ IPv4 client:5000 → pod:80 …│      arrives
+ *             │IPv4 router → client│ICMP│ IPv4 client:5000 → VIP:80 …│      leaves
+ */
+import { VIA_NODE } from "../packet/Batch.js";
+import { DropReason } from "../packet/DropReason.js";
+import {
+  echoPorts,
+  FLOW_INGRESS,
+  FLOW_ORIGINAL,
+  FLOW_OUT,
+  KEY_DESTINATION,
+  KEY_PORTS,
+  KEY_SOURCE,
+  KEY_TAG,
+  KEY_WORDS,
+  OUT_INGRESS,
+  OUT_NODE,
+  turnedPorts,
+} from "../tables/flowLayout.js";
+import * as checksum from "../wire/checksum.js";
+import * as icmp from "../wire/icmp.js";
+import * as ipv4 from "../wire/ipv4.js";
+import type { Dataplane } from "./Dataplane.js";
+import { translate, translateQuotation } from "./translate.js";
+
+/** Bytes of the quoted transport header that every router quotes (RFC 792). */
+const QUOTED_L4 = 8;
+
+/** Translates row `i`, an ICMP packet that is no echo, where it is an error about a flow. */
+export function translateIcmpError(dp: Dataplane, i: number): void {
+  const { batch, flows, view } = dp;
+  const l4 = batch.l4[i];
+  const end = batch.end[i];
+  const quoted = l4 + icmp.HEADER;
+  if (flows.size === 0 || quoted + ipv4.HEADER_MIN > end || !icmp.isError(view.getUint8(l4))) return;
+  const header = ipv4.headerLength(view, quoted);
+  const quotedL4 = quoted + header;
+  if (header < ipv4.HEADER_MIN || quotedL4 + QUOTED_L4 > end) return;
+  // A later fragment has no ports to find its flow by.
+  if ((ipv4.fragment(view, quoted) & ipv4.FRAGMENT_OFFSET) !== 0) return;
+  const protocol = ipv4.protocol(view, quoted);
+  const ports = quotedPorts(view, quotedL4, protocol);
+  const source = ipv4.source(view, quoted);
+  const destination = ipv4.destination(view, quoted);
+  const found = flows.find(destination, source, turnedPorts(ports), protocol, batch.tag[i]);
+  if (found < 0) return;
+  giveBack(dp, i, found >> 1, found & 1, quoted, quotedL4, protocol, ports);
+}
+
+function quotedPorts(view: DataView, l4: number, protocol: number): number {
+  if (protocol === ipv4.PROTOCOL_ICMP)
+    return Math.max(0, echoPorts(view.getUint8(l4), view.getUint16(l4 + icmp.IDENTIFIER)));
+  const has =
+    protocol === ipv4.PROTOCOL_TCP || protocol === ipv4.PROTOCOL_UDP || protocol === ipv4.PROTOCOL_SCTP;
+  return has ? view.getInt32(l4) : 0;
+}
+
+/** The error travels in `direction` of the flow, the quoted packet travelled in the other. */
+function giveBack(
+  dp: Dataplane,
+  i: number,
+  record: number,
+  direction: number,
+  quoted: number,
+  quotedL4: number,
+  protocol: number,
+  ports: number,
+): void {
+  const { batch, flows, view, tables } = dp;
+  const { words } = flows;
+  const base = flows.base(record);
+  const key = base + FLOW_ORIGINAL + (1 - direction) * KEY_WORDS;
+  const l4 = batch.l4[i];
+  const end = batch.end[i];
+  const wasTo = ipv4.destination(view, quoted);
+  const bytes = end - quoted;
+  const before = checksum.fold(checksum.sum(view, quoted, bytes, 0));
+  const asked = words[key + KEY_DESTINATION];
+  const asker = words[key + KEY_SOURCE];
+  translateQuotation(view, quoted, quotedL4, end, protocol, asker, asked, ports, words[key + KEY_PORTS]);
+  const after = checksum.fold(checksum.sum(view, quoted, bytes, 0));
+  const field = l4 + icmp.CHECKSUM;
+  view.setUint16(field, checksum.update(view.getUint16(field), before, after));
+  // What the backend itself says comes from the address that was asked.
+  translate(dp, i, batch.source[i] === wasTo ? asked : batch.source[i], asker, 0);
+  batch.tag[i] = words[key + KEY_TAG];
+  const out = words[base + FLOW_OUT + direction];
+  if (out === OUT_NODE) batch.via[i] = VIA_NODE;
+  else if (out === OUT_INGRESS) {
+    const vtep = tables.fdb.byUnderlay(words[base + FLOW_INGRESS]);
+    if (vtep >= 0) batch.via[i] = vtep;
+    else dp.drop(i, DropReason.ingressGone);
+  }
+}

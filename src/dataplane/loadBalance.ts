@@ -1,0 +1,44 @@
+/**
+ * Which Service a destination is, and which backend a new flow gets: kube-proxy's rules over the
+ * rows that desired/services compiled. Every node comes to the same backend for the same client.
+ */
+
+import { ringHash } from "../tables/MaglevRing.js";
+import { FRONTEND_CLUSTER_IP, RING_DROP, RING_REJECT } from "../tables/ServiceTable.js";
+import type { Dataplane } from "./Dataplane.js";
+
+/** What loadBalance returns instead of a backend. */
+export const BALANCE_REJECT = -1;
+export const BALANCE_NO_LOCAL_ENDPOINT = -2;
+export const BALANCE_OUTSIDE_CLUSTER = -3;
+export const BALANCE_SOURCE_RANGE = -4;
+
+/**
+ * The Service row that row `i` asks for, -1 where its destination is none. Addresses of Services come
+ * first; then the node's own address with a NodePort.
+ */
+export function frontendOf(dp: Dataplane, i: number): number {
+  const { batch, services, tables } = dp;
+  const destination = batch.destination[i];
+  const protocol = batch.protocol[i];
+  const l4Port = batch.ports[i] & 0xffff;
+  // Key 0 stands for the address itself: no port of a Service has it.
+  if (l4Port === 0) return -1;
+  const row = services.find(destination, protocol, l4Port);
+  if (row >= 0 || destination !== tables.underlayAddress) return row;
+  return services.findNodePort(protocol, l4Port);
+}
+
+/** The backend for row `i`, which asks for Service row `row`; or one of BALANCE_*. */
+export function loadBalance(dp: Dataplane, i: number, row: number, inside: boolean): number {
+  const { batch, services } = dp;
+  const source = batch.source[i];
+  if (!inside && (services.flags(row) & FRONTEND_CLUSTER_IP) !== 0) return BALANCE_OUTSIDE_CLUSTER;
+  const ring = inside ? services.insideRing(row) : services.outsideRing(row);
+  if (ring === RING_REJECT) return BALANCE_REJECT;
+  if (!services.accepts(row, source)) return BALANCE_SOURCE_RANGE;
+  if (ring === RING_DROP) return BALANCE_NO_LOCAL_ENDPOINT;
+  const affinity = services.affinitySeconds(row) > 0;
+  const hash = affinity ? ringHash(source, 0, 0) : ringHash(source, batch.ports[i] >>> 16, batch.protocol[i]);
+  return services.pick(ring, services.slot(ring, hash));
+}
