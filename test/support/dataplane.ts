@@ -90,6 +90,8 @@ export interface NodeOptions {
   mtu?: number;
   /** Pods reach the outside behind the node's address. */
   egress?: boolean;
+  /** Flows at most. */
+  maxFlows?: number;
 }
 
 /** The tables of one node of the walkthrough. */
@@ -165,11 +167,12 @@ export class TestNode {
   /** What Breather reported as thrown. */
   readonly faults: unknown[] = [];
   readonly failedPorts: { port: number; errno: number }[] = [];
-  readonly flows = new FlowTable(newFlowTable(4096));
+  readonly flows: FlowTable;
   readonly breather: Breather;
   #before = new Float64Array(COUNTERS);
 
   constructor(options: NodeOptions = {}) {
+    this.flows = new FlowTable(newFlowTable(options.maxFlows ?? 4096));
     const kinds: [number, number][] = [
       [NODE_PORT, PORT_TAP],
       [TUNNEL_PORT, PORT_UDP],

@@ -316,7 +316,8 @@ function fail(what: string): never {
 function checkFrame(bytes: Uint8Array, destinationMac: string, sourceMac: string) {
   const frame = readFrame(bytes);
   // Flows of clients outside of the pools carry a tag in its place.
-  if (frame.sourceMac !== sourceMac && !frame.sourceMac.startsWith("02:74:")) fail(`source MAC ${frame.sourceMac}`);
+  if (frame.sourceMac !== sourceMac && !frame.sourceMac.startsWith("02:74:"))
+    fail(`source MAC ${frame.sourceMac}`);
   if (frame.type === ARP) {
     if (frame.payload.length !== 28 || toHex(frame.payload.subarray(0, 8)) !== "0001080006040002")
       fail("ARP");

@@ -1,29 +1,38 @@
 import { describe, expect, it } from "vitest";
+import { FIRST_EGRESS_PORT, LAST_EGRESS_PORT } from "../../../src/dataplane/EgressPorts.js";
 import { DROP_REASON_NAMES } from "../../../src/packet/DropReason.js";
 import { RX_FLAG_TRUNCATED } from "../../../src/packet/layout.js";
+import { buildTableImage, Tables } from "../../../src/tables/TableImage.js";
 import {
   fromVtep,
   GSO_PORT,
   MASTER,
   NODE_PORT,
+  type NodeOptions,
   POD_PORT,
   TestNode,
   TUNNEL_PORT,
+  tableInput,
   VNI,
   WORKER01,
   WORKER02,
 } from "../../support/dataplane.js";
 import {
+  ACK,
   ARP,
   BROADCAST,
+  concat,
   counting,
   ethernet,
   GATEWAY,
   hex,
   IPV4,
   IPV6,
+  icmpPacket,
   ipv4,
   patched,
+  RST,
+  SYN,
   TCP,
   tcpPacket,
   UDP,
@@ -32,12 +41,34 @@ import {
   vnetPartial,
   vxlan,
 } from "../../support/frames.js";
+import { serviceImage, type TestBackend, type TestFrontend } from "../../support/services.js";
 import { verdictOf } from "./fixtures.js";
 
 const { pod, podMac, otherPod, tunnel, underlay, vtepMac } = MASTER;
 const DATA = counting(32);
 
-type Case = [reason: string, description: string, arrives: (node: TestNode) => unknown];
+type Case = [
+  reason: string,
+  description: string,
+  arrives: (node: TestNode) => unknown,
+  options?: NodeOptions,
+];
+
+const VIP = "10.152.183.7";
+const PC = "192.168.2.99";
+const REMOTE: TestBackend = { address: WORKER01.pod, l4Port: 8080 };
+const service = (inside: TestFrontend["inside"], protocol = TCP, more: Partial<TestFrontend> = {}) =>
+  ({ kind: "clusterIp", address: VIP, protocol, l4Port: 80, inside, ...more }) satisfies TestFrontend;
+/** A node that knows these Services. */
+const knowing = (n: TestNode, ...frontends: TestFrontend[]) => {
+  n.breather.dataplane.services.adopt(serviceImage(frontends));
+  return n;
+};
+const opens = (fields: object = {}) =>
+  tcpPacket({ source: pod, destination: VIP, flags: SYN, acknowledgement: 0, ...fields }, new Uint8Array(0));
+/** What worker01 sends on behalf of a client outside, with a tag. */
+const onBehalf = (packet: Uint8Array, tag: string) =>
+  vxlan(VNI, ethernet(vtepMac, `02:74:00:00:00:${tag}`, IPV4, packet));
 
 const good = (fields: object = {}) => udpPacket({ source: pod, destination: otherPod, ...fields }, DATA);
 const goodTcp = (fields: object = {}) => tcpPacket({ source: pod, destination: otherPod, ...fields }, DATA);
@@ -46,6 +77,8 @@ const inbound = (fields: object = {}) =>
 const innerFrame = (packet: Uint8Array, mac = vtepMac) => ethernet(mac, WORKER01.vtepMac, IPV4, packet);
 /** A frame of a pod with this virtio-net header. */
 const offload = (packet: Uint8Array, header: Uint8Array) => (n: TestNode) => n.fromPod(packet, header);
+const ping = (destination: string) =>
+  icmpPacket({ source: pod, destination, type: 8, rest: 0x00070001 }, DATA);
 const large = (fields: object = {}) =>
   tcpPacket({ source: pod, destination: WORKER01.pod, l4Checksum: "partial", ...fields }, counting(4000));
 
@@ -445,11 +478,112 @@ const CASES: Case[] = [
       return n.fromPod(good());
     },
   ],
+  [
+    "noServicePort",
+    "a Service's address",
+    (n) => knowing(n, service([REMOTE])).fromPod(opens({ destinationPort: 81 })),
+  ],
+  ["noServicePort", "a ping to a Service", (n) => knowing(n, service([REMOTE])).fromPod(ping(VIP))],
+  ["noEndpoint", "a Service without endpoints", (n) => knowing(n, service("reject")).fromPod(opens())],
+  ["noLocalEndpoint", "none here under policy Local", (n) => knowing(n, service("drop")).fromPod(opens())],
+  [
+    "clusterIpFromOutside",
+    "from the LAN",
+    (n) => knowing(n, service([REMOTE])).fromNode(opens({ source: PC })),
+  ],
+  [
+    "sourceRange",
+    "a source that is not let in",
+    (n) => knowing(n, service([REMOTE], TCP, { ranges: [["203.0.113.0", -256]] })).fromPod(opens()),
+  ],
+  ["noFlow", "a reset to a Service", (n) => knowing(n, service([REMOTE])).fromPod(opens({ flags: RST }))],
+  [
+    "noFlow",
+    "a segment in mid-stream to the outside",
+    (n) => n.fromPod(opens({ destination: "203.0.113.1", flags: ACK })),
+    { egress: true },
+  ],
+  [
+    "tupleTaken",
+    "another tag, and no port to change",
+    (n) => {
+      const gre = ipv4({ source: PC, destination: pod, protocol: 47 }, DATA);
+      n.fromUnderlay(WORKER01.underlay, onBehalf(gre, "01")).run();
+      return n.fromUnderlay(WORKER01.underlay, onBehalf(gre, "02"));
+    },
+  ],
+  [
+    "conntrackFull",
+    "established connections only",
+    (n) => {
+      knowing(n, service([REMOTE]));
+      for (const sourcePort of [1001, 1002]) {
+        n.fromPod(opens({ sourcePort })).run();
+        const back = {
+          source: WORKER01.pod,
+          destination: pod,
+          sourcePort: 8080,
+          destinationPort: sourcePort,
+        };
+        const reply = { ...back, flags: SYN | ACK, sequence: 500, acknowledgement: 1001 };
+        n.fromWorker01(tcpPacket(reply, new Uint8Array(0))).run();
+        n.fromPod(opens({ sourcePort, flags: ACK, sequence: 1001, acknowledgement: 501 })).run();
+      }
+      return n.fromPod(opens({ sourcePort: 1003 }));
+    },
+    { maxFlows: 2 },
+  ],
+  [
+    "egressProtocol",
+    "GRE to the outside",
+    (n) => n.fromPod(ipv4({ source: pod, destination: "203.0.113.1", protocol: 47 }, DATA)),
+    { egress: true },
+  ],
+  [
+    "egressPorts",
+    "all ports towards a destination in use",
+    (n) => {
+      const ports = LAST_EGRESS_PORT - FIRST_EGRESS_PORT + 1;
+      for (let sourcePort = 1024; sourcePort < 1024 + ports; sourcePort++)
+        n.fromPod(opens({ destination: "203.0.113.1", sourcePort })).run();
+      return n.fromPod(opens({ destination: "203.0.113.1", sourcePort: 1023 }));
+    },
+    { egress: true, maxFlows: 8192 },
+  ],
+  [
+    "ingressGone",
+    "a reply to a client of a node that is gone",
+    (n) => {
+      n.fromUnderlay(WORKER01.underlay, onBehalf(opens({ source: PC, destination: pod }), "01")).run();
+      n.breather.dataplane.tables = new Tables(buildTableImage(tableInput({ peers: [WORKER02] })));
+      return n.fromPod(opens({ destination: PC, sourcePort: 80, destinationPort: 40_000, flags: SYN | ACK }));
+    },
+  ],
+  [
+    "untranslatable",
+    "the first fragment of an SCTP packet",
+    (n) => {
+      const sctp = concat(
+        hex("9c400050 00000000 00000000"),
+        hex("01000014 00000001 00001000 00010001 00000000"),
+      );
+      const first = ipv4({ source: pod, destination: VIP, protocol: 132, fragment: 0x2000 }, sctp);
+      return knowing(n, service([REMOTE], 132)).fromPod(first);
+    },
+  ],
+  [
+    "fragmentOrphan",
+    "a later fragment to a Service",
+    (n) =>
+      knowing(n, service([REMOTE], UDP)).fromPod(
+        ipv4({ source: pod, destination: VIP, fragment: 0x0010 }, DATA),
+      ),
+  ],
 ];
 
 describe("drops", () => {
-  it.each(CASES)("%s: %s", (reason, _, arrives) => {
-    const node = new TestNode();
+  it.each(CASES)("%s: %s", (reason, _, arrives, options) => {
+    const node = new TestNode(options);
     arrives(node);
     const outcome = node.run();
     expect(verdictOf(outcome)).toEqual({ [reason]: 1 });
