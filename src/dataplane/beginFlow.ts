@@ -12,9 +12,10 @@
  *   pod             outside                   egress: source translated
  *
  * The source is translated as well where the reply would else not come back: a pod that reaches
- * itself, the node's own LAN address towards another node, a backend outside of the pod pools, a
+ * itself, the node's loopback, the node's own LAN address towards another node, a backend outside of the pod pools, a
  * VTEP that is not one of ours (it would not send the reply back the way it came).
  */
+import { VIA_NODE } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
 import { INSERT_FULL, INSERT_ORIGINAL_TAKEN } from "../tables/FlowTable.js";
 import {
@@ -59,6 +60,7 @@ import {
   BALANCE_REJECT,
   BALANCE_SOURCE_RANGE,
   frontendOf,
+  isLoopbackOfNode,
   loadBalance,
 } from "./loadBalance.js";
 import { reject } from "./reject.js";
@@ -94,7 +96,10 @@ export function beginFlow(dp: Dataplane, i: number): void {
       return;
     }
   }
-  if (tables.inPool(destination)) {
+  if (isLoopbackOfNode(dp, i)) {
+    // No NodePort, or one of a program of the node's own: back to the kernel as it was.
+    batch.via[i] = VIA_NODE;
+  } else if (tables.inPool(destination)) {
     const replyOut = fromNode ? OUT_NODE : OUT_ROUTE;
     if (!inside || source === tables.underlayAddress) beginPlain(dp, i, source, replyOut);
     else if (services.size > 0 && opensTcp(dp, i)) beginPlain(dp, i, source, replyOut);
@@ -154,7 +159,7 @@ function refusalOf(balance: number): DropReason {
 /** The source with which a packet reaches a pod so that its reply comes back to us. */
 function sourceTowards(dp: Dataplane, to: number, source: number): number {
   const { tables } = dp;
-  if (to === source) return tables.tunnelAddress;
+  if (to === source || ipv4.isLoopback(source)) return tables.tunnelAddress;
   if (tables.inPool(source)) return source;
   const route = tables.routes.lookup(to);
   if (routeTo(route) !== ROUTE_VTEP) return source;
@@ -322,7 +327,7 @@ function settled(dp: Dataplane, i: number, result: number): boolean {
 
 /** Whether an address is one of this node. */
 export function isOwn(tables: Tables, address: number): boolean {
-  return address === tables.underlayAddress || address === tables.tunnelAddress;
+  return address === tables.underlayAddress || address === tables.tunnelAddress || ipv4.isLoopback(address);
 }
 
 function leadsToPod(tables: Tables, address: number): boolean {

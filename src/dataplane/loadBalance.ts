@@ -5,6 +5,7 @@
 
 import { ringHash } from "../tables/MaglevRing.js";
 import { FRONTEND_CLUSTER_IP, RING_DROP, RING_REJECT } from "../tables/ServiceTable.js";
+import * as ipv4 from "../wire/ipv4.js";
 import type { Dataplane } from "./Dataplane.js";
 
 /** What loadBalance returns instead of a backend. */
@@ -25,8 +26,15 @@ export function frontendOf(dp: Dataplane, i: number): number {
   // Key 0 stands for the address itself: no port of a Service has it.
   if (l4Port === 0) return -1;
   const row = services.find(destination, protocol, l4Port);
-  if (row >= 0 || destination !== tables.underlayAddress) return row;
-  return services.findNodePort(protocol, l4Port);
+  if (row >= 0) return row;
+  const own = destination === tables.underlayAddress || isLoopbackOfNode(dp, i);
+  return own ? services.findNodePort(protocol, l4Port) : -1;
+}
+
+/** Whether row `i` is the node's own packet to 127/8: pods have a 127/8 of their own, and none leaves it. */
+export function isLoopbackOfNode(dp: Dataplane, i: number): boolean {
+  const { batch, tables } = dp;
+  return ipv4.isLoopback(batch.destination[i]) && batch.vtep[i] < 0 && batch.port[i] === tables.nodePort;
 }
 
 /** The backend for row `i`, which asks for Service row `row`; or one of BALANCE_*. */

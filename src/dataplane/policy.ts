@@ -1,6 +1,7 @@
 /**
  * Stage policy: who may send what.
- *   any frame     source never loopback, 0/8, group or reserved
+ *   any frame     source never loopback, 0/8, group or reserved; but for the node's own to a NodePort
+ *                 of 127.0.0.1, which a rule brings here
  *   from a pod    source is the pod's own address; no VXLAN to a VTEP
  *   from a VTEP   a source in a pod pool must route back to that VTEP; never a node's own address
  *                 or link-local
@@ -25,7 +26,13 @@ export function policy(dp: Dataplane): void {
     const src = source[i];
     if (src === lastSource && vtep[i] === lastVtep) continue;
     if (ipv4.isLoopback(src) || ipv4.isThisNetwork(src) || ipv4.isMulticast(src) || ipv4.isReserved(src)) {
-      dp.drop(i, DropReason.martian);
+      if (
+        !ipv4.isLoopback(src) ||
+        port[i] !== tables.nodePort ||
+        vtep[i] >= 0 ||
+        !ipv4.isLoopback(destination[i])
+      )
+        dp.drop(i, DropReason.martian);
     } else if (vtep[i] >= 0) {
       if (belongsBehind(tables, src, vtep[i])) {
         lastSource = src;

@@ -549,6 +549,33 @@ describe("from outside", () => {
     expect(said(node.fromNode(packet).run())).toEqual([`node ${PC}:40000>${MASTER.underlay}:30500`]);
   });
 
+  it("127.0.0.1 of the node: NodePorts answer, other ports go back to its own programs", () => {
+    const node = nodeWith(nodePort([LOCAL]));
+    const packet = { source: "127.0.0.1", destination: "127.0.0.1", ...syn };
+    expect(said(node.fromNode(tcpPacket({ ...packet, destinationPort: 30080 }, NOTHING)).run())).toEqual([
+      `pod ${MASTER.tunnel}:40000>${MASTER.pod}:8080`,
+    ]);
+    const reply = {
+      source: MASTER.pod,
+      destination: MASTER.tunnel,
+      sourcePort: 8080,
+      destinationPort: 40_000,
+    };
+    expect(
+      said(node.fromPod(tcpPacket({ ...reply, flags: SYN | ACK, acknowledgement: 1001 }, NOTHING)).run()),
+    ).toEqual(["node 127.0.0.1:30080>127.0.0.1:40000"]);
+    expect(said(node.fromNode(tcpPacket({ ...packet, destinationPort: 30500 }, NOTHING)).run())).toEqual([
+      "node 127.0.0.1:40000>127.0.0.1:30500",
+    ]);
+    const fromPod = tcpPacket(
+      { source: MASTER.pod, destination: "127.0.0.1", destinationPort: 30080, ...syn },
+      NOTHING,
+    );
+    expect(node.fromPod(fromPod).run().dropped).toEqual({ martian: 1 });
+    const odd = tcpPacket({ source: "127.0.0.1", destination: MASTER.pod, ...syn }, NOTHING);
+    expect(node.fromNode(odd).run().dropped).toEqual({ martian: 1 });
+  });
+
   it("a pod itself, without a Service: the reply goes out by the node", () => {
     const node = nodeWith();
     expect(
