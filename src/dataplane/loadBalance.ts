@@ -31,10 +31,15 @@ export function frontendOf(dp: Dataplane, i: number): number {
   return own ? services.findNodePort(protocol, l4Port) : -1;
 }
 
-/** Whether row `i` is the node's own packet to 127/8: pods have a 127/8 of their own, and none leaves it. */
+/** Whether row `i` goes from the node's 127/8 to it: pods have a 127/8 of their own, and none leaves it. */
 export function isLoopbackOfNode(dp: Dataplane, i: number): boolean {
   const { batch, tables } = dp;
-  return ipv4.isLoopback(batch.destination[i]) && batch.vtep[i] < 0 && batch.port[i] === tables.nodePort;
+  return (
+    ipv4.isLoopback(batch.destination[i]) &&
+    ipv4.isLoopback(batch.source[i]) &&
+    batch.vtep[i] < 0 &&
+    batch.port[i] === tables.nodePort
+  );
 }
 
 /** The backend for row `i`, which asks for Service row `row`; or one of BALANCE_*. */
