@@ -238,6 +238,7 @@ class Bench {
       publish: async () => {},
       ping: async () => {},
       publishServices: async () => {},
+      flushFlows: async () => 0,
       counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {} }),
       stop: async () => {},
     };

@@ -144,6 +144,8 @@ export class FlowTable {
   readonly capacity: number;
   /** After INSERT_*_TAKEN: who has the key, as find returns it; -1 where both keys are the same. */
   conflict = -1;
+  /** Flows that the last flush removed. */
+  flushed = 0;
   readonly #counters: Float64Array;
   readonly #thread: number;
   readonly #key0: number;
@@ -482,14 +484,18 @@ export class FlowTable {
 
   /**
    * Removes the flows that match `tests` (flowTests) among `budget` records from `start` on. Returns
-   * where to go on, -1 at the end.
+   * where to go on, -1 at the end; how many went is in `flushed`. Within a breath, so that no record
+   * is given to another flow between the look at it and its removal.
    */
   flush(tests: Int32Array, start: number, budget: number): number {
     const { words } = this;
+    this.flushed = 0;
     const end = Math.min(words[HEADER_USED], start + budget);
     for (let record = start; record < end; record++) {
       const base = this.base(record);
-      if (words[base + FLOW_STATE] !== STATE_FREE && matchesFlow(words, base, tests)) this.remove(record);
+      if (words[base + FLOW_STATE] !== STATE_FREE && matchesFlow(words, base, tests)) {
+        if (this.remove(record)) this.flushed++;
+      }
     }
     return end >= words[HEADER_USED] ? -1 : end;
   }

@@ -33,9 +33,11 @@ class DataplaneThread {
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   readonly #wakeFd = native.openEvent();
   readonly #channel = new MessageChannel();
-  readonly #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
+  readonly #waiting = new Map<number, { resolve: (value: number) => void; reject: (error: Error) => void }>();
   readonly #worker: Worker;
   #lastId = 0;
+  /** Chunks of the service table that the thread has. */
+  #chunks = 0;
   #stopping = false;
   #ended = false;
   #stopped: Promise<void> | null = null;
@@ -61,7 +63,7 @@ class DataplaneThread {
     });
     this.#channel.port1.on("message", (answer: Answer) => {
       if ("report" in answer) onEvent(answer.report);
-      else this.#settle(answer.id, answer.error);
+      else this.#settle(answer);
     });
     this.#worker.on("error", (error) => this.#end(onEvent, error.message));
     this.#worker.on("exit", (code) => {
@@ -70,8 +72,8 @@ class DataplaneThread {
     });
   }
 
-  /** Resolves when the thread has carried it out, rejects with what it threw. */
-  order(order: Order): Promise<void> {
+  /** Resolves when the thread has carried it out, to what it answers; rejects with what it threw. */
+  order(order: Order): Promise<number> {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       if (this.#stopping) {
@@ -83,6 +85,13 @@ class DataplaneThread {
       Atomics.add(this.#control, CONTROL_SENT, 1);
       native.signalEvent(this.#wakeFd);
     });
+  }
+
+  /** Only chunks that the thread has not are sent: a large table has dozens, and a change touches few. */
+  async publishServices({ chunks, root, generation }: ServiceImage): Promise<void> {
+    const first = this.#chunks;
+    this.#chunks = chunks.length;
+    await this.order({ do: "services", first, chunks: chunks.slice(first), root, generation });
   }
 
   /** Ends the thread, waits until it is gone, and closes what was between it and us. */
@@ -103,10 +112,10 @@ class DataplaneThread {
     native.close(this.#wakeFd);
   }
 
-  #settle(id: number, error: string | null): void {
+  #settle({ id, error, value }: Extract<Answer, { id: number }>): void {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
-    if (error === null) waiting?.resolve();
+    if (error === null) waiting?.resolve(value);
     else waiting?.reject(new Error(error));
   }
 
@@ -139,7 +148,12 @@ class Dataworker implements WorkerControl {
   }
 
   async publishServices(image: ServiceImage): Promise<void> {
-    await this.#all({ do: "services", image });
+    await Promise.all(this.threads.map((thread) => thread.publishServices(image)));
+  }
+
+  /** All threads share the table: one is enough. */
+  flushFlows(tests: readonly Int32Array[]): Promise<number> {
+    return this.threads[0]!.order({ do: "flush", tests });
   }
 
   counters(): CounterSnapshot {

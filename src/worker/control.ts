@@ -39,6 +39,11 @@ export interface WorkerControl {
   ping(): Promise<void>;
   /** The same for Services; once resolved, the image before may be acknowledged. */
   publishServices(image: ServiceImage): Promise<void>;
+  /**
+   * Removes the flows that match any of `tests` (tables/flowFilter flowTests), a few in each breath.
+   * Resolves to their number. What begins after publishServices resolved has a backend of that image.
+   */
+  flushFlows(tests: readonly Int32Array[]): Promise<number>;
   counters(): CounterSnapshot;
   /** Ends the thread; descriptors stay open and are the caller's to close. */
   stop(): Promise<void>;

@@ -1,6 +1,5 @@
 /** Messages between the control side and a dataplane thread. Types only. */
 import type { MessagePort } from "node:worker_threads";
-import type { ServiceImage } from "../tables/ServiceTable.js";
 import type { WorkerEvent } from "./control.js";
 
 /** What a thread receives on: everything, or one direction only. */
@@ -32,10 +31,20 @@ export type Command =
   | { id: number; do: "publish"; image: SharedArrayBuffer }
   /** Nothing but an answer. */
   | { id: number; do: "ping" }
-  | { id: number; do: "services"; image: ServiceImage }
+  | {
+      id: number;
+      do: "services";
+      /** The image's chunks from number `first` on: the thread has those before. */
+      first: number;
+      chunks: SharedArrayBuffer[];
+      root: number;
+      generation: number;
+    }
+  /** Answered with the number of flows when the last one is removed, some breaths later. */
+  | { id: number; do: "flush"; tests: readonly Int32Array[] }
   | { id: number; do: "stop" };
 
 /** Answers to commands, and reports. */
 export type Answer =
-  | { id: number; error: string | null }
+  | { id: number; error: string | null; value: number }
   | { report: Extract<WorkerEvent, { type: "portFailed" | "fault" }> };

@@ -14,6 +14,7 @@ import { buildTableImage, Tables } from "../tables/TableImage.js";
 import { Breather } from "./Breather.js";
 import { CpuDmaLatency, CpuLatency, LATENCY_WINDOW_MS } from "./CpuLatency.js";
 import { EMPTY_TABLES } from "./emptyTables.js";
+import { FlowUpkeep } from "./FlowUpkeep.js";
 import { type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
 
 /**
@@ -30,21 +31,19 @@ const control = new Int32Array(data.control);
 const arena = new Arena(native.createArena(ARENA.bytes));
 const io = native.createIo(arena.buffer, data.wakeFd);
 const counters = new Float64Array(data.counters);
+const flows = new FlowTable(data.flows, data.thread);
+// One thread is enough, for as many as there are.
+const upkeep = new FlowUpkeep(flows, data.thread === 0);
+/** Chunks of the service table. */
+const chunks: SharedArrayBuffer[] = [];
 const latency = new CpuLatency(data.cpuLatency ? new CpuDmaLatency() : null);
-const breather = new Breather(
-  arena,
-  io,
-  counters,
-  new Tables(buildTableImage(EMPTY_TABLES)),
-  new FlowTable(data.flows, data.thread),
-  {
-    portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
-    fault: (error) => {
-      const { message, stack } = error instanceof Error ? error : new Error(String(error));
-      answer({ report: { type: "fault", message, stack: stack ?? "" } });
-    },
+const breather = new Breather(arena, io, counters, new Tables(buildTableImage(EMPTY_TABLES)), flows, {
+  portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
+  fault: (error) => {
+    const { message, stack } = error instanceof Error ? error : new Error(String(error));
+    answer({ report: { type: "fault", message, stack: stack ?? "" } });
   },
-);
+});
 
 function answer(message: Answer): void {
   data.commands.postMessage(message);
@@ -68,25 +67,37 @@ function publish(image: SharedArrayBuffer): void {
 
 /** Carries out one command. False: stop. */
 function carryOut(command: Command): boolean {
+  const { id } = command;
   let error: string | null = null;
+  if (command.do === "flush") {
+    upkeep.flush(command.tests, (value) => answer({ id, error, value }));
+    return true;
+  }
   try {
     if (command.do === "attach") {
       io.addPort(command.port, command.kind, command.fd, receivesOn(command.kind));
     } else if (command.do === "detach") io.removePort(command.port);
     else if (command.do === "publish") publish(command.image);
-    else if (command.do === "services") breather.dataplane.services.adopt(command.image);
+    else if (command.do === "services") {
+      const { first, root, generation } = command;
+      chunks.splice(first, chunks.length, ...command.chunks);
+      breather.dataplane.services.adopt({ chunks, root, generation });
+    }
   } catch (e) {
     error = e instanceof Error ? e.message : String(e);
   }
   // Answered last: what the command asked for has happened.
-  answer({ id: command.id, error });
+  answer({ id, error, value: 0 });
   return command.do !== "stop";
 }
 
 function run(): void {
   let seen = 0;
   for (;;) {
-    breather.breathe(latency.held ? LATENCY_WINDOW_MS : SLEEP_MS, data.spinUs);
+    const longest = latency.held ? LATENCY_WINDOW_MS : SLEEP_MS;
+    const timeout = upkeep.longestWait(longest, breather.dataplane.nowMs);
+    const busy = breather.breathe(timeout, timeout === 0 ? 0 : data.spinUs);
+    upkeep.tend(breather.dataplane.nowMs, busy);
     latency.look(breather.dataplane.nowUs, counters[COUNT_SLEEPS]);
     counters[COUNT_CPU_LATENCY_REQUESTS] = latency.requests;
     if (control[CONTROL_SENT] === seen) continue;

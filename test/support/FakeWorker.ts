@@ -2,6 +2,8 @@
  * A WorkerControl without threads. It holds the control side to the contract: a published table
  * names only ports that are attached, and a port is detached only when no table names it.
  */
+import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
+import { type ServiceImage, ServiceTable } from "../../src/tables/ServiceTable.js";
 import type { TableInput } from "../../src/tables/TableInput.js";
 import type { CounterSnapshot, WorkerControl } from "../../src/worker/control.js";
 
@@ -16,10 +18,20 @@ export class FakeWorker implements WorkerControl {
   readonly breaches: string[] = [];
   stopped = false;
   private refusing = false;
+  /** What services and flows are asked for ends with this. */
+  failure: Error | null = null;
+  /** What was published of Services. */
+  readonly services = new ServiceTable();
   private readonly inputs: Map<SharedArrayBuffer, TableInput>;
 
-  /** @param former takes images that the former one's buildImage made */
-  constructor(former?: FakeWorker) {
+  /**
+   * @param former takes images that the former one's buildImage made
+   * @param flows the table that flushFlows works on
+   */
+  constructor(
+    former?: FakeWorker,
+    readonly flows = new FlowTable(newFlowTable(64)),
+  ) {
     this.inputs = former?.inputs ?? new Map();
   }
 
@@ -50,8 +62,20 @@ export class FakeWorker implements WorkerControl {
     this.ports.delete(port);
   }
 
-  async publishServices(): Promise<void> {
+  async publishServices(image: ServiceImage): Promise<void> {
     this.commands.push("publishServices");
+    if (this.failure !== null) throw this.failure;
+    this.services.adopt(image);
+  }
+
+  async flushFlows(tests: readonly Int32Array[]): Promise<number> {
+    this.commands.push("flushFlows");
+    if (this.failure !== null) throw this.failure;
+    let removed = 0;
+    for (const each of tests) {
+      for (let at = 0; at >= 0; removed += this.flows.flushed) at = this.flows.flush(each, at, 1 << 20);
+    }
+    return removed;
   }
 
   async publish(image: SharedArrayBuffer): Promise<void> {

@@ -1,0 +1,72 @@
+/**
+ * What the flow table needs besides packets: ageing, and removing flows that somebody asked to be
+ * removed. A little of both after each breath, so that no packet waits for it, and more when there
+ * was none. Knows no command; time is an argument.
+ */
+import type { FlowTable } from "../tables/FlowTable.js";
+
+/** Records looked at for expiry in a breath with packets: one to two microseconds. */
+const BUSY_RECORDS = 512;
+/** In a breath without: a millisecond. */
+const IDLE_RECORDS = 262_144;
+/** Without a breath without packets for this long, ageing may be behind … */
+const BEHIND_MS = 1000;
+/** … and the thread sleeps no longer than this, so that there is one as soon as packets pause. */
+const PAUSE_MS = 100;
+/** Tests of records in a breath. */
+const FLUSH_TESTS = 4096;
+
+interface Flush {
+  tests: readonly Int32Array[];
+  /** Where it goes on. */
+  record: number;
+  removed: number;
+  done: (removed: number) => void;
+}
+
+export class FlowUpkeep {
+  readonly #flushes: Flush[] = [];
+  /** The last breath without packets. */
+  #idleMs = 0;
+
+  /** @param ages whether this thread is the one that removes expired flows */
+  constructor(
+    private readonly flows: FlowTable,
+    private readonly ages: boolean,
+  ) {}
+
+  /** Removes flows that match any of `tests` (flowTests); `done` gets their number when all are gone. */
+  flush(tests: readonly Int32Array[], done: (removed: number) => void): void {
+    this.#flushes.push({ tests, record: 0, removed: 0, done });
+  }
+
+  /** How long the thread may sleep, at most `longest` milliseconds. */
+  longestWait(longest: number, nowMs: number): number {
+    if (this.#flushes.length > 0) return 0;
+    if (!this.ages || this.flows.size === 0) return longest;
+    return ((nowMs - this.#idleMs) | 0) < BEHIND_MS ? longest : Math.min(longest, PAUSE_MS);
+  }
+
+  /** After a breath. `busy`: there were packets. */
+  tend(nowMs: number, busy: boolean): void {
+    if (this.ages && this.flows.size > 0) this.flows.age(nowMs, busy ? BUSY_RECORDS : IDLE_RECORDS);
+    if (!busy) this.#idleMs = nowMs;
+    if (this.#flushes.length > 0) this.#flushSome(this.#flushes[0]!);
+  }
+
+  #flushSome(flush: Flush): void {
+    const { flows } = this;
+    const budget = Math.max(1, Math.floor(FLUSH_TESTS / flush.tests.length));
+    let next = -1;
+    flows.enterBreath();
+    for (const tests of flush.tests) {
+      next = flows.flush(tests, flush.record, budget);
+      flush.removed += flows.flushed;
+    }
+    flows.leaveBreath();
+    flush.record = next;
+    if (next >= 0) return;
+    this.#flushes.shift();
+    flush.done(flush.removed);
+  }
+}

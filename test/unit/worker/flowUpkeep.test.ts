@@ -1,0 +1,113 @@
+import { describe, expect, test } from "vitest";
+import { type FlowTable, newFlowTable, FlowTable as Table } from "../../../src/tables/FlowTable.js";
+import { type FlowFilter, flowTests } from "../../../src/tables/flowFilter.js";
+import { FLOW_BACKEND, FLOW_SERVICE, TIMEOUT_OF, UDP_UNREPLIED } from "../../../src/tables/flowLayout.js";
+import { FlowUpkeep } from "../../../src/worker/FlowUpkeep.js";
+import { draft } from "../../support/flows.js";
+
+const UDP = 17;
+
+/** A table of UDP flows, each with another client port; `of(n)` says service and backend. */
+function filled(flows: number, of: (n: number) => [number, number], nowMs = 0): FlowTable {
+  const table = new Table(newFlowTable(65_536));
+  for (let n = 0; n < flows; n++) {
+    const words = draft(
+      UDP,
+      {
+        source: 0x0a010001 + (n >> 15),
+        destination: 0x0a98b701,
+        sourcePort: 1024 + (n & 0x7fff),
+        destinationPort: 53,
+      },
+      undefined,
+      UDP_UNREPLIED,
+    );
+    [words[FLOW_SERVICE], words[FLOW_BACKEND]] = of(n);
+    if (table.insert(words, nowMs) < 0) throw new Error("not inserted");
+  }
+  return table;
+}
+
+const backend = (service: number, number: number): Int32Array =>
+  flowTests({ protocol: UDP, service, backend: number } satisfies FlowFilter);
+
+describe("flush", () => {
+  test("goes on over breaths, without sleep, until all are gone, one request after another", () => {
+    const table = filled(40_000, (n) => [1 + (n & 1), 1 + (n % 10)]);
+    const upkeep = new FlowUpkeep(table, false);
+    const done: number[] = [];
+    expect(upkeep.longestWait(1000, 0)).toBe(1000);
+    // Service 1 has the odd backends, service 2 the even ones.
+    upkeep.flush([backend(1, 1), backend(2, 4), backend(2, 3)], (removed) => done.push(removed));
+    upkeep.flush([flowTests({ service: 2 })], (removed) => done.push(removed));
+    let breaths = 0;
+    for (; done.length < 2; breaths++) {
+      expect(upkeep.longestWait(1000, 0)).toBe(0);
+      const before = table.size;
+      upkeep.tend(0, true);
+      // 4096 tests a breath.
+      expect(before - table.size).toBeLessThanOrEqual(4096);
+    }
+    expect(breaths).toBeGreaterThan(30);
+    expect(done).toEqual([8_000, 16_000]);
+    expect(table.size).toBe(16_000);
+    expect(upkeep.longestWait(1000, 0)).toBe(1000);
+  });
+
+  test("an empty table is done at once", () => {
+    const upkeep = new FlowUpkeep(new Table(newFlowTable(16)), true);
+    let done = -1;
+    upkeep.flush([flowTests({})], (removed) => {
+      done = removed;
+    });
+    upkeep.tend(0, false);
+    expect(done).toBe(0);
+  });
+});
+
+describe("ageing", () => {
+  const later = TIMEOUT_OF[UDP_UNREPLIED] + 1;
+
+  test("a sleeping thread removes what has expired", () => {
+    const table = filled(20_000, () => [0, 0], -100);
+    const upkeep = new FlowUpkeep(table, true);
+    for (let now = 0; now < later - 100; now += 1000) upkeep.tend(now, false);
+    expect(table.size).toBe(20_000);
+    // A round takes four seconds.
+    for (let now = later; now <= later + 8_000; now += 1000) upkeep.tend(now, false);
+    expect(table.size).toBe(0);
+  });
+
+  test("a busy thread does so too, a few in each breath", () => {
+    const table = filled(20_000, () => [0, 0]);
+    const upkeep = new FlowUpkeep(table, true);
+    for (let now = later; now <= later + 8_000; now++) {
+      const before = table.size;
+      upkeep.tend(now, true);
+      expect(before - table.size).toBeLessThanOrEqual(512);
+    }
+    expect(table.size).toBe(0);
+  });
+
+  test("packets that come seldom do not hold it up: the thread takes a breath between them", () => {
+    const table = filled(20_000, () => [0, 0]);
+    const upkeep = new FlowUpkeep(table, true);
+    let now = later;
+    for (let packets = 0; packets < 60; packets++) {
+      // The next packet is 200 ms away; the thread wakes before where it asked for that.
+      const wait = upkeep.longestWait(1000, now);
+      if (wait < 200) upkeep.tend(now + wait, false);
+      now += 200;
+      upkeep.tend(now, true);
+    }
+    expect(table.size).toBe(0);
+  });
+
+  test("only one thread does it", () => {
+    const table = filled(100, () => [0, 0]);
+    const upkeep = new FlowUpkeep(table, false);
+    for (let now = later; now <= later + 10_000; now += 100) upkeep.tend(now, false);
+    expect(table.size).toBe(100);
+    expect(upkeep.longestWait(1000, later + 100_000)).toBe(1000);
+  });
+});
