@@ -304,7 +304,15 @@ class Bench {
       vteps,
       pods: this.pods.compile(podPool).pods,
       serviceHost: null,
-      dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "auto" },
+      services: [],
+      dataplane: {
+        tunnelGso: "off",
+        uso: "auto",
+        threads: 1,
+        spinMicroseconds: 50,
+        cpuLatency: "auto",
+        maxFlows: 1024,
+      },
     };
   }
 }

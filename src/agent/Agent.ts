@@ -8,21 +8,27 @@
  * Stop: the worker ends, descriptors close; devices, routes and the record stay for the next agent.
  */
 import { ROUTE_PROTOCOL } from "../desired/host.js";
+import { Services } from "../desired/services.js";
+import { StaticServices } from "../desired/staticServices.js";
 import { type Host, OWN_NETNS } from "../host/Host.js";
 import { type Clock, SYSTEM_CLOCK } from "../kube/Clock.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import type { Log } from "../reconcile/Log.js";
 import { Reconciler, type ReconcilerStatus } from "../reconcile/Reconciler.js";
+import { ServicePublisher } from "../reconcile/ServicePublisher.js";
+import { FlowReader } from "../tables/FlowReader.js";
 import { newFlowTable } from "../tables/FlowTable.js";
+import { FLAG_EGRESS } from "../tables/flowLayout.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
 import { checkEnvironment, explain } from "./environment.js";
+import { FlowReport, type FlowStats } from "./flowReport.js";
 import { HealthServers } from "./health/HealthServers.js";
 import { ProxyHealth } from "./health/ProxyHealth.js";
 import { devicesIn, readRecord, StateDir, StateRecord } from "./StateDir.js";
-import { StatusServer } from "./StatusServer.js";
+import { type Arguments, StatusServer } from "./StatusServer.js";
 
 /** Repair of what was changed behind our back. */
 const RESYNC_MS = 30_000;
@@ -33,8 +39,6 @@ const NAMESPACES_MS = 1_000;
 /** How often the dataplane is asked for a sign of life. */
 const PING_MS = 5_000;
 /** Before a worker that ended is started again. */
-/** Flows that are tracked at once: 22 MiB when all are in use. */
-const MAX_FLOWS = 131_072;
 const WORKER_RESTART_MS = 1_000;
 
 export interface AgentParts {
@@ -47,7 +51,12 @@ export interface AgentParts {
   /** A Service's health check cannot be served here; for an Event. */
   onServiceHealthFailed?: (namespace: string, name: string, message: string) => void;
   clock?: Clock;
+  /** Services that somebody else feeds; he calls publishServices. Default: those of the config. */
+  services?: Services;
 }
+
+/** A file is the node's owner's word: every external address in it counts. */
+const ANYWHERE = [{ address: 0, length: 0 }];
 
 export interface PodStatus {
   name: string;
@@ -75,6 +84,13 @@ export interface AgentStatus {
   pods: PodStatus[];
   vteps: AgentConfig["vteps"];
   serviceHost: AgentConfig["serviceHost"];
+  services: {
+    /** Services with an address. */
+    count: number;
+    /** Bytes of their table that are in use. */
+    memory: number;
+  };
+  flows: Omit<FlowStats, "counters">;
 }
 
 export class Agent {
@@ -84,7 +100,12 @@ export class Agent {
   private reconciler: Reconciler | null = null;
   private worker: WorkerControl | null = null;
   /** Outlives the worker: flows go on where a thread had to be started again. */
-  private readonly flows = newFlowTable(MAX_FLOWS);
+  private readonly flows: SharedArrayBuffer;
+  private readonly flowReport: FlowReport;
+  private readonly services: Services;
+  /** Null where somebody else feeds them. */
+  private readonly staticServices: StaticServices | null;
+  private publisher: ServicePublisher | null = null;
   private stopping = false;
   private readonly health: ProxyHealth;
   private readonly healthServers: HealthServers;
@@ -110,10 +131,18 @@ export class Agent {
           `node ${loaded.config.node} failed to start healthcheck "${namespace}/${name}" on port ${port}: ${message}`,
         ),
     });
+    const { node, dataplane } = loaded.config;
+    this.services = parts.services ?? new Services({ node, externalIpRanges: ANYWHERE });
+    this.staticServices = parts.services === undefined ? new StaticServices(this.services) : null;
+    this.flows = newFlowTable(dataplane.maxFlows);
+    this.flowReport = new FlowReport(new FlowReader(this.flows), this.services);
     this.server = new StatusServer({
       status: () => this.status(),
       counters: () => this.counters(),
       tables: () => this.reconciler?.tables(),
+      flows: (query) => this.flowReport.list(query),
+      flowStats: () => this.flowStats(),
+      flushFlows: (query) => this.flushFlows(query),
     });
   }
 
@@ -140,6 +169,9 @@ export class Agent {
         describe: (error) => (explain(error, agent.loaded) as Error).message,
       });
       await agent.reconciler.start(config);
+      agent.publisher = new ServicePublisher(agent.services, agent.worker, parts.log);
+      agent.staticServices?.set(config);
+      await agent.publishServices();
       await agent.server.listen(stateDir.socketFile);
     } catch (error) {
       await agent.worker?.stop().catch(() => {});
@@ -184,6 +216,7 @@ export class Agent {
   async resync(what: "all" | "node" = "all"): Promise<void> {
     await this.reconciler!.resync(what);
     this.noteHealth();
+    if (what === "all") await this.publishServices();
   }
 
   /** Whether load balancers may send this node anything new; it is so until said otherwise. */
@@ -200,6 +233,11 @@ export class Agent {
     }, CHANGED_MS);
   }
 
+  /** Brings to the dataplane what has changed of Services. Never throws. */
+  async publishServices(): Promise<void> {
+    await this.publisher!.publish();
+  }
+
   private async takeOver(loaded: LoadedConfig, repair: "all" | "changed"): Promise<LoadedConfig> {
     this.keepFixed(loaded.config);
     const old = this.loaded;
@@ -211,6 +249,11 @@ export class Agent {
     } catch (error) {
       this.loaded = old;
       throw explain(error, loaded);
+    }
+    // After the routes, so that no Service leads where there is none yet.
+    if (this.staticServices !== null) {
+      this.staticServices.set(loaded.config);
+      await this.publishServices();
     }
     this.noteHealth();
     return loaded;
@@ -264,7 +307,22 @@ export class Agent {
       }),
       vteps: config.vteps,
       serviceHost: config.serviceHost,
+      services: { count: this.services.size, memory: this.services.memory.used },
+      flows: this.flowCounts(),
     };
+  }
+
+  private flowCounts(): AgentStatus["flows"] {
+    const { size, capacity } = this.flowReport;
+    return { flows: size, capacity, egress: this.flowReport.count({ flags: FLAG_EGRESS }) };
+  }
+
+  private flowStats(): FlowStats {
+    return { ...this.flowCounts(), counters: this.flowReport.counters() };
+  }
+
+  private async flushFlows(query: Arguments): Promise<{ removed: number }> {
+    return { removed: await this.worker!.flushFlows(this.flowReport.tests(query)) };
   }
 
   counters(): CounterSnapshot {
@@ -315,6 +373,7 @@ export class Agent {
       await this.worker?.stop().catch(() => {});
       this.worker = await this.startWorker();
       await this.reconciler.replaceWorker(this.worker);
+      await this.publisher?.replaceWorker(this.worker);
       this.parts.log.info({}, "the dataplane runs again");
     } catch (error) {
       this.parts.log.error({ err: error }, "could not start the dataplane worker; will try again");
@@ -330,6 +389,7 @@ export class Agent {
       ["dataplane.threads", config.dataplane.threads !== old.dataplane.threads],
       ["dataplane.spinMicroseconds", config.dataplane.spinMicroseconds !== old.dataplane.spinMicroseconds],
       ["dataplane.cpuLatency", config.dataplane.cpuLatency !== old.dataplane.cpuLatency],
+      ["dataplane.maxFlows", config.dataplane.maxFlows !== old.dataplane.maxFlows],
     ];
     for (const [field, changed] of fixed)
       if (changed) this.parts.log.warn({ field }, `${field} takes effect when the agent is started anew`);
@@ -337,5 +397,6 @@ export class Agent {
     config.dataplane.threads = old.dataplane.threads;
     config.dataplane.spinMicroseconds = old.dataplane.spinMicroseconds;
     config.dataplane.cpuLatency = old.dataplane.cpuLatency;
+    config.dataplane.maxFlows = old.dataplane.maxFlows;
   }
 }

@@ -11,10 +11,12 @@ import { MIN_OVERLAY_MTU, VXLAN_OVERHEAD } from "../desired/host.js";
 import { parseMac, vtepMac } from "../desired/mac.js";
 import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatCidr, formatIpv4, hasHostBits, networkOf, parseCidr, parseIpv4 } from "../model/ipv4.js";
+import { SERVICE_PROTOCOLS, type ServiceProtocol } from "../model/Service.js";
 import { MAX_PEERS, MAX_PORTS } from "../packet/layout.js";
 import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
 import { ConfigError, type FieldPath, fieldName, type Problem } from "./ConfigError.js";
-import { checkConfig, type Finding } from "./configChecks.js";
+import { checkConfig } from "./configChecks.js";
+import type { Finding } from "./configDocument.js";
 import {
   checkServiceHost,
   isSocketAddress,
@@ -31,6 +33,17 @@ export const MIN_UNDERLAY_MTU = MIN_OVERLAY_MTU + VXLAN_OVERHEAD;
 const MAX_PODS = MAX_PORTS - RESERVED_PORTS;
 /** sun_path holds 108 bytes; our socket's name and a margin go off. */
 const MAX_STATE_DIR = 90;
+
+/** Flows that are tracked at once: 22 MiB when all are in use. */
+export const DEFAULT_MAX_FLOWS = 131_072;
+/** Smallest and largest flow table. */
+export const FLOW_LIMITS = { min: 1024, max: 1 << 24 } as const;
+/**
+ * A text of this length that is JSON is read as such, which is two hundred times as fast as YAML:
+ * 7 MB (10,000 Services with 10 backends each) take 20 ms. Then a key that is there twice is not
+ * reported, as in any JSON; the last one counts.
+ */
+const LARGE = 65_536;
 
 /** A config, and where each of its fields stands in its file. */
 export interface LoadedConfig {
@@ -70,6 +83,39 @@ export function stateDirOf(text: string): string {
 
 /** Parses a config's text. `file` is its name in messages. Throws a ConfigError. */
 export function parseConfig(file: string, text: string): LoadedConfig {
+  let document: ReturnType<typeof parseYaml> | null = null;
+  const yaml = () => {
+    document ??= parseYaml(file, text);
+    return document;
+  };
+  const place = ({ path, atKey, message, remedy }: Finding): Problem => {
+    const { root, counter } = yaml();
+    const { line, col } = counter.linePos(offsetOf(root, path, atKey === true));
+    return { file, line, column: col, field: fieldName(path), message, remedy };
+  };
+  const raw = normalise((text.length < LARGE ? undefined : parseJson(text)) ?? yaml().value());
+  const parsed = schema.safeParse(raw);
+  const findings = [
+    ...(parsed.success ? [] : parsed.error.issues.flatMap((issue) => findingsOf(issue, raw))),
+    ...checkConfig(raw),
+  ];
+  const config = parsed.success ? withDefaults(parsed.data) : null;
+  if (config !== null && config.serviceHost !== null)
+    // Of ranges that are written, checkConfig has told.
+    for (const { part, ...finding } of checkServiceHost(config.serviceHost, config))
+      if (part !== "ranges" || config.serviceHost.ranges === SERVICE_HOST_DEFAULTS.ranges)
+        findings.push({ ...finding, path: part === "ranges" ? ["serviceRange"] : ["serviceHost", part] });
+  if (config === null || findings.length > 0)
+    throw new ConfigError(findings.map(place).sort((a, b) => a.line - b.line || a.column - b.column));
+  return {
+    config,
+    file,
+    problem: (path, message, remedy) => place({ path, message, remedy }),
+  };
+}
+
+/** Throws a ConfigError on wrong syntax. */
+function parseYaml(file: string, text: string) {
   const counter = new LineCounter();
   const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
   if (document.errors.length > 0)
@@ -80,29 +126,21 @@ export function parseConfig(file: string, text: string): LoadedConfig {
         return { file, line, column: col, field: "", message, remedy: "Correct the YAML syntax." };
       }),
     );
-
-  const root = document.contents as ParsedNode | null;
-  const place = ({ path, atKey, message, remedy }: Finding): Problem => {
-    const { line, col } = counter.linePos(offsetOf(root, path, atKey === true));
-    return { file, line, column: col, field: fieldName(path), message, remedy };
-  };
-  const raw = normalise(document.toJS());
-  const parsed = schema.safeParse(raw);
-  const findings = [
-    ...(parsed.success ? [] : parsed.error.issues.flatMap((issue) => findingsOf(issue, raw))),
-    ...checkConfig(raw),
-  ];
-  const config = parsed.success ? withDefaults(parsed.data) : null;
-  if (config !== null && config.serviceHost !== null)
-    for (const { part, ...finding } of checkServiceHost(config.serviceHost, config))
-      findings.push({ ...finding, path: ["services", part] });
-  if (config === null || findings.length > 0)
-    throw new ConfigError(findings.map(place).sort((a, b) => a.line - b.line || a.column - b.column));
   return {
-    config,
-    file,
-    problem: (path, message, remedy) => place({ path, message, remedy }),
+    counter,
+    root: document.contents as ParsedNode | null,
+    value: (): unknown => document.toJS(),
   };
+}
+
+/** Undefined where the text is no JSON. */
+function parseJson(text: string): unknown {
+  if (!text.trimStart().startsWith("{")) return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
 }
 
 // ---- schema -----------------------------------------------------------------------------------
@@ -185,6 +223,52 @@ const rulePortsField = textField(
 
 const portField = numberField(1, 65535, `Leave it out for ${DEFAULT_PORT}, the port of RFC 7348.`);
 
+const fullNameField = (what: string) =>
+  textField(
+    (text) => /^[^\s/]+\/[^\s/]+$/.test(text),
+    `is no ${what} name`,
+    "Write NAMESPACE/NAME, e.g. default/nginx.",
+  );
+
+const l4PortField = numberField(1, 65535, "Ports are numbers from 1 to 65535.");
+const trafficPolicyField = z.enum(["Cluster", "Local"]).optional();
+
+const serviceSchema = z.strictObject({
+  name: fullNameField("service"),
+  clusterIP: addressField,
+  externalIPs: z.array(addressField).optional(),
+  loadBalancerIPs: z.array(addressField).optional(),
+  sessionAffinitySeconds: numberField(
+    1,
+    86_400,
+    "Kubernetes' own default is 10800; leave it out for none.",
+  ).optional(),
+  internalTrafficPolicy: trafficPolicyField,
+  externalTrafficPolicy: trafficPolicyField,
+  ports: z
+    .array(
+      z.strictObject({
+        name: z.string().optional(),
+        protocol: z.enum(Object.keys(SERVICE_PROTOCOLS) as [ServiceProtocol]).optional(),
+        port: l4PortField,
+        nodePort: l4PortField.optional(),
+        targetPort: l4PortField.optional(),
+      }),
+    )
+    .refine((list) => list.length > 0, {
+      error: "is empty",
+      params: { remedy: "Name the port that clients ask, e.g. ports: [{ port: 80 }]." },
+    }),
+  backends: z.array(
+    z.strictObject({
+      address: addressField,
+      port: l4PortField.optional(),
+      node: nodeField.optional(),
+      ready: z.boolean().optional(),
+    }),
+  ),
+});
+
 const schema = z.strictObject({
   node: nodeField,
   stateDir: textField(
@@ -232,11 +316,7 @@ const schema = z.strictObject({
   pods: z
     .array(
       z.strictObject({
-        name: textField(
-          (text) => /^[^\s/]+\/[^\s/]+$/.test(text),
-          "is no pod name",
-          "Write NAMESPACE/NAME, e.g. default/nginx.",
-        ),
+        name: fullNameField("pod"),
         netns: pathField,
         address: addressField,
         interface: interfaceField.optional(),
@@ -246,9 +326,10 @@ const schema = z.strictObject({
       error: `has more than ${MAX_PODS} entries`,
       params: { remedy: "Run fewer pods on this node." },
     }),
-  services: z
+  serviceRange: z.array(prefixField).optional(),
+  services: z.array(serviceSchema),
+  serviceHost: z
     .strictObject({
-      ranges: z.array(prefixField).optional(),
       nodePorts: rulePortsField.optional(),
       egressPorts: rulePortsField.optional(),
       nodePortAddresses: z.array(prefixField).optional(),
@@ -279,8 +360,20 @@ const schema = z.strictObject({
     threads: z.union([z.literal(1), z.literal(2)], { error: "must be 1 or 2" }).optional(),
     spinMicroseconds: numberField(0, 10_000, "Leave it out for 50.").optional(),
     cpuLatency: z.enum(["auto", "off"]).optional(),
+    maxFlows: z
+      .number()
+      .refine((n) => isFlowLimit(n), {
+        error: `must be a power of two from ${FLOW_LIMITS.min} to ${FLOW_LIMITS.max}`,
+        params: { remedy: `Leave it out for ${DEFAULT_MAX_FLOWS}.` },
+      })
+      .optional(),
   }),
 });
+
+/** Whether a flow table can have this size. */
+export function isFlowLimit(n: number): boolean {
+  return n >= FLOW_LIMITS.min && n <= FLOW_LIMITS.max && Number.isInteger(Math.log2(n));
+}
 
 /** Keys that each part of the document may have, for the nearest one to an unknown key. */
 const KEYS: Record<string, string[]> = {
@@ -288,23 +381,38 @@ const KEYS: Record<string, string[]> = {
   underlay: Object.keys(schema.shape.underlay.shape),
   vteps: Object.keys(schema.shape.vteps.element.shape),
   pods: Object.keys(schema.shape.pods.element.shape),
-  services: Object.keys(schema.shape.services.unwrap().shape),
+  services: Object.keys(serviceSchema.shape),
+  "services.ports": Object.keys(serviceSchema.shape.ports.element.shape),
+  "services.backends": Object.keys(serviceSchema.shape.backends.element.shape),
+  serviceHost: Object.keys(schema.shape.serviceHost.unwrap().shape),
   dataplane: Object.keys(schema.shape.dataplane.shape),
 };
 
 /** What YAML users write for an empty list or a list of one, as the schema wants it. */
 function normalise(raw: unknown): unknown {
   if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return raw;
-  const { podPool, vteps, pods, dataplane, underlay, services, ...rest } = raw as Record<string, unknown>;
+  const { podPool, serviceRange, serviceHost, ...others } = raw as Record<string, unknown>;
+  const { vteps, pods, services, dataplane, underlay, ...rest } = others;
   return {
     ...rest,
     ...(underlay === null ? { underlay: {} } : underlay === undefined ? {} : { underlay }),
     ...(podPool === undefined ? {} : { podPool: typeof podPool === "string" ? [podPool] : podPool }),
-    ...(services === undefined ? {} : { services: services ?? {} }),
+    ...(serviceRange === undefined || serviceRange === null
+      ? {}
+      : { serviceRange: typeof serviceRange === "string" ? [serviceRange] : serviceRange }),
+    ...(serviceHost === undefined ? {} : { serviceHost: serviceHost ?? {} }),
     vteps: vteps ?? [],
     pods: pods ?? [],
+    services: Array.isArray(services) ? services.map(normaliseService) : (services ?? []),
     dataplane: dataplane ?? {},
   };
+}
+
+/** A Service may have no backends. */
+function normaliseService(raw: unknown): unknown {
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return raw;
+  const { backends } = raw as { backends?: unknown };
+  return backends === undefined || backends === null ? { ...raw, backends: [] } : raw;
 }
 
 function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
@@ -332,26 +440,37 @@ function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
       blocks: vtep.blocks ?? [],
     })),
     pods: raw.pods.map((pod) => ({ ...pod, interface: pod.interface ?? "eth0" })),
-    serviceHost: raw.services === undefined ? null : serviceHost(raw.services),
+    services: raw.services,
+    serviceHost: serviceHostOf(raw),
     dataplane: {
       tunnelGso: raw.dataplane.tunnelGso ?? "auto",
       uso: raw.dataplane.uso ?? "auto",
       threads: raw.dataplane.threads ?? 1,
       spinMicroseconds: raw.dataplane.spinMicroseconds ?? 50,
       cpuLatency: raw.dataplane.cpuLatency ?? "auto",
+      maxFlows: raw.dataplane.maxFlows ?? DEFAULT_MAX_FLOWS,
     },
   };
 }
 
-function serviceHost(raw: NonNullable<z.infer<typeof schema>["services"]>): ServiceHostConfig {
-  const { nodePorts, egressPorts, ...rest } = raw;
+/** What Services need of the node's kernel; null where nothing in the file is about Services. */
+function serviceHostOf(raw: z.infer<typeof schema>): ServiceHostConfig | null {
+  const { serviceHost, serviceRange, services } = raw;
+  if (serviceHost === undefined && serviceRange === undefined && services.length === 0) return null;
+  const { nodePorts, egressPorts, vips = [], ...rest } = serviceHost ?? {};
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   const ports = (text: string | undefined) => (text === undefined ? null : parseRulePorts(text));
+  const ofServices = services.flatMap(({ externalIPs = [], loadBalancerIPs = [] }) => [
+    ...externalIPs,
+    ...loadBalancerIPs,
+  ]);
   return {
     ...SERVICE_HOST_DEFAULTS,
     ...given,
+    ranges: serviceRange ?? SERVICE_HOST_DEFAULTS.ranges,
     nodePorts: ports(nodePorts) ?? SERVICE_HOST_DEFAULTS.nodePorts,
     egressPorts: ports(egressPorts) ?? SERVICE_HOST_DEFAULTS.egressPorts,
+    vips: [...new Set([...vips, ...ofServices])],
   };
 }
 
@@ -373,9 +492,13 @@ function findingsOf(issue: Issue, raw: unknown): Finding[] {
       if (path.length === 0 && (value === undefined || value === null))
         return [{ path, message: "the file is empty", remedy: "Describe the node in it." }];
       if (value === undefined) return [{ path, message: "is missing", remedy: missingRemedy(path) }];
-      const wanted = { object: "a map", array: "a list", string: "a text", number: "a number" }[
-        issue.expected as string
-      ];
+      const wanted = {
+        object: "a map",
+        array: "a list",
+        string: "a text",
+        number: "a number",
+        boolean: "true or false",
+      }[issue.expected as string];
       const remedy = issue.expected === "string" ? "Put it in quotes if it is meant as text." : "";
       return [{ path, message: `must be ${wanted ?? issue.expected}, not ${described(value)}`, remedy }];
     }
@@ -404,12 +527,16 @@ function missingRemedy(path: FieldPath): string {
     netns: "netns: /run/netns/pod1",
     name: "name: default/nginx",
     address: "address: 192.168.2.30",
+    clusterIP: "clusterIP: 10.152.183.10",
+    ports: "ports: [{ port: 80 }]",
+    port: "port: 80",
   };
   return `Add it, e.g. "${example[String(path.at(-1))] ?? `${path.at(-1)}: …`}".`;
 }
 
 function unknownKey(path: FieldPath, key: string): Finding {
-  const known = KEYS[String(path[0] ?? "")] ?? [];
+  const part = path.filter((each) => typeof each === "string").join(".");
+  const known = KEYS[part] ?? [];
   const plain = (text: string) => text.toLowerCase().replace(/[-_]/g, "");
   const [nearest] = known
     .map((each) => ({ each, distance: editDistance(plain(each), plain(key)) }))

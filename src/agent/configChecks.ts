@@ -4,48 +4,23 @@
  * schema reports that), so that one run finds every problem. Pure.
  */
 import { parseMac, vtepMac } from "../desired/mac.js";
-import {
-  containsAddress,
-  containsPrefix,
-  formatCidr,
-  formatIpv4,
-  hasHostBits,
-  type Ipv4Prefix,
-  networkOf,
-  overlaps,
-  parseCidr,
-  parseIpv4,
-} from "../model/ipv4.js";
+import { containsAddress, containsPrefix, formatCidr, formatIpv4, overlaps } from "../model/ipv4.js";
 import { type FieldPath, fieldName } from "./ConfigError.js";
-
-/** A problem without its place in the file. */
-export interface Finding {
-  path: FieldPath;
-  /** The key is meant, not its value. */
-  atKey?: boolean;
-  message: string;
-  remedy: string;
-}
-
-interface Site<T> {
-  path: FieldPath;
-  value: T;
-  /** The node that it belongs to. */
-  owner: string;
-}
-
-/** Address ranges that no pod may be in, with what they are for. */
-const RESERVED: { prefix: Ipv4Prefix; use: string }[] = [
-  { prefix: parseCidr("0.0.0.0/8")!, use: "this network" },
-  { prefix: parseCidr("127.0.0.0/8")!, use: "loopback" },
-  { prefix: parseCidr("169.254.0.0/16")!, use: "link-local" },
-  { prefix: parseCidr("224.0.0.0/3")!, use: "multicast and reserved" },
-];
-
-/** Use of the reserved range that `address` lies in, null where it is an ordinary one. */
-export function reservedUse(address: number): string | null {
-  return RESERVED.find(({ prefix }) => containsAddress(prefix, address))?.use ?? null;
-}
+import {
+  address,
+  at,
+  duplicates,
+  type Finding,
+  isEmpty,
+  list,
+  prefixes,
+  RESERVED,
+  reservedUse,
+  type Site,
+  type Sites,
+  text,
+} from "./configDocument.js";
+import { checkServices } from "./serviceChecks.js";
 
 /** Checks a document whose shape is roughly an AgentConfig's. Returns what is wrong, in its order. */
 export function checkConfig(raw: unknown): Finding[] {
@@ -56,24 +31,10 @@ export function checkConfig(raw: unknown): Finding[] {
     ...checkUnderlay(sites),
     ...checkTunnelAddresses(sites),
     ...checkPods(sites),
+    ...checkServices(raw, sites),
     ...duplicates(sites.names, "node name", "Give each node a name of its own."),
     ...duplicates(sites.macs, "VTEP MAC", "Give each VTEP a MAC of its own."),
   ];
-}
-
-interface Sites {
-  pools: Site<Ipv4Prefix>[];
-  blocks: Site<Ipv4Prefix>[];
-  /** Nodes by path of their entry, [] being this one. */
-  names: Site<string>[];
-  underlay: Site<number>[];
-  tunnel: Site<number>[];
-  macs: Site<string>[];
-  /** Other nodes that have neither blocks nor a tunnel address. */
-  unreachable: Site<null>[];
-  pods: { index: number; name?: string; address?: number; place?: string }[];
-  /** Name of this node in messages. */
-  own: string;
 }
 
 function collect(raw: unknown): Sites {
@@ -281,52 +242,4 @@ function checkPods({ pods, blocks, tunnel, own }: Sites): Finding[] {
       "One interface belongs to one pod.",
     ),
   ];
-}
-
-function duplicates(sites: Site<string>[], what: string, remedy: string): Finding[] {
-  const first = new Map<string, FieldPath>();
-  const findings: Finding[] = [];
-  for (const { path, value } of sites) {
-    const earlier = first.get(value);
-    if (earlier === undefined) first.set(value, path);
-    else
-      findings.push({ path, message: `${what} ${value} is taken already by ${fieldName(earlier)}`, remedy });
-  }
-  return findings;
-}
-
-function at(raw: unknown, path: FieldPath): unknown {
-  return path.reduce<unknown>(
-    (value, key) =>
-      typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined,
-    raw,
-  );
-}
-
-function isEmpty(value: unknown): boolean {
-  return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
-}
-
-function list(raw: unknown, key: string): unknown[] {
-  const value = at(raw, [key]);
-  return Array.isArray(value) ? value : [];
-}
-
-function text(raw: unknown, key: string): string | undefined {
-  const value = at(raw, [key]);
-  return typeof value === "string" && value !== "" ? value : undefined;
-}
-
-function address(value: unknown): number | undefined {
-  return typeof value === "string" ? (parseIpv4(value) ?? undefined) : undefined;
-}
-
-function prefixes(value: unknown, path: FieldPath, owner: string): Site<Ipv4Prefix>[] {
-  return (Array.isArray(value) ? value : []).flatMap((item, i) => {
-    const prefix = typeof item === "string" ? parseCidr(item) : null;
-    // Host bits are told by the schema; for the other checks the network is what counts.
-    return prefix === null
-      ? []
-      : [{ path: [...path, i], value: hasHostBits(prefix) ? networkOf(prefix) : prefix, owner }];
-  });
 }

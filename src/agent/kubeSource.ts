@@ -5,9 +5,10 @@
  *   1. Node            registered, not yet ready
  *   2. block           claimed, with the tunnel address in it
  *   3. Node            announces the tunnel address
- *   4. list and watch  IPPools, IPAMBlocks, Nodes, this node's Pods
+ *   4. list and watch  IPPools, IPAMBlocks, Nodes, this node's Pods; Services, EndpointSlices
  *   5. config          compiled, again after each change of these; a burst gives one config
  *   6. Node            Ready, once the agent forwards by a config
+ *   7. Services        kept apart from the config, since there may be a thousand times as much of them
  *
  * Without a server nothing changes: the last config stands, and is also kept in a file, so that an
  * agent which starts meanwhile forwards by it. Must not know the host or the worker.
@@ -15,16 +16,19 @@
 
 import { type BlockObject, Overlay, type PoolObject } from "../desired/nodes.js";
 import { LocalPods, podName, wantsAddress } from "../desired/pods.js";
+import { type EndpointSliceObject, type ServiceObject, ZONE_LABEL } from "../desired/serviceObjects.js";
+import { Services } from "../desired/services.js";
 import { backoff, type Clock, SYSTEM_CLOCK, sleep } from "../kube/Clock.js";
 import { EventRecorder } from "../kube/EventRecorder.js";
 import { Informer, type InformerOptions } from "../kube/Informer.js";
 import type { KubeApi, KubeObject, ObjectMeta, ResourceRef } from "../kube/KubeApi.js";
 import { isNotFound, KubeError } from "../kube/KubeError.js";
 import { NodeHeartbeat } from "../kube/Lease.js";
-import { IPAMBLOCKS, IPPOOLS, NODES, PODS, SERVICES } from "../kube/resources.js";
+import { ENDPOINTSLICES, IPAMBLOCKS, IPPOOLS, NODES, PODS, SERVICES } from "../kube/resources.js";
 import type { Node, Pod } from "../kube/types.js";
 import { WorkQueue } from "../kube/WorkQueue.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
+import { type Ipv4Prefix, parseCidr } from "../model/ipv4.js";
 import { MAX_PORTS } from "../packet/layout.js";
 import type { Log } from "../reconcile/Log.js";
 import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
@@ -54,6 +58,8 @@ export interface KubeSourceOptions {
   base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">;
   /** Path of a pod's network namespace; see desired/pods netnsPath. */
   podNetns: string;
+  /** Services may have external addresses in these alone. Default: in none. */
+  externalIpRanges?: readonly Ipv4Prefix[];
   description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods">;
   /** Keeps the last config; called when it has changed. */
   save?: (config: AgentConfig) => void;
@@ -76,6 +82,8 @@ export class KubeSource {
   private readonly clock: Clock;
   private readonly overlay: Overlay;
   private readonly localPods: LocalPods;
+  /** The Services that are watched; the agent has them compiled. */
+  readonly services: Services;
   private readonly registration: NodeRegistration;
   private readonly heartbeat: NodeHeartbeat;
   private readonly events: EventRecorder;
@@ -86,6 +94,8 @@ export class KubeSource {
   private readonly abort = new AbortController();
   private tunnelAddress = "";
   private apply: ((config: AgentConfig) => Promise<void>) | null = null;
+  private applyServices: (() => Promise<void>) | null = null;
+  private servicesChanged = true;
   private cancelCompile: (() => void) | null = null;
   private applying: Promise<void> = Promise.resolve();
   private applied = "";
@@ -108,6 +118,7 @@ export class KubeSource {
     const random = options.random ?? Math.random;
     this.overlay = new Overlay({ node, underlayAddress: underlay.address, vxlanPort: underlay.port });
     this.localPods = new LocalPods(options.podNetns, MAX_PODS);
+    this.services = new Services({ node, externalIpRanges: options.externalIpRanges ?? [] });
     const named = { node, underlayAddress: underlay.address, vxlanPort: underlay.port, pods: MAX_PODS };
     this.registration = new NodeRegistration(api, { ...options.description, ...named }, () => clock.date());
     const onError = (error: unknown) => this.failed(error);
@@ -130,6 +141,18 @@ export class KubeSource {
       ),
       this.followNodes(common),
       this.pods as unknown as Informer<KubeObject>,
+      this.followServices<KubeObject & ServiceObject>(
+        SERVICES,
+        common,
+        (service) => this.services.setService(service),
+        ({ namespace = "", name = "" }) => this.services.removeService(namespace, name),
+      ),
+      this.followServices<KubeObject & EndpointSliceObject>(
+        ENDPOINTSLICES,
+        common,
+        (slice) => this.services.setSlice(slice),
+        ({ namespace = "", name = "" }) => this.services.removeSlice(namespace, name),
+      ),
     ];
     const queue = { clock, random, backoff: RETRY };
     this.addresses = new WorkQueue({
@@ -154,13 +177,19 @@ export class KubeSource {
 
   /**
    * From now on `apply` gets every config that differs from the last, one at a time. `current` is
-   * what is in effect already: the node is reported Ready.
+   * what is in effect already: the node is reported Ready. `applyServices` is called when `services`
+   * have changed, after the config of the same moment.
    */
-  async feed(current: AgentConfig, apply: (config: AgentConfig) => Promise<void>): Promise<void> {
+  async feed(
+    current: AgentConfig,
+    apply: (config: AgentConfig) => Promise<void>,
+    applyServices: () => Promise<void> = async () => {},
+  ): Promise<void> {
     this.apply = apply;
     // From here on pods here are reached: not before is the node Ready.
     this.registration.setForwarding();
     if (this.tunnelAddress !== "") this.nodeWork.add("look");
+    this.applyServices = applyServices;
     this.applied = JSON.stringify(current);
     this.save(current);
     if (this.synced) this.changed();
@@ -252,12 +281,37 @@ export class KubeSource {
     return informer as unknown as Informer<KubeObject>;
   }
 
+  /** What is kept of these, `services` keeps: the informer only who there is. */
+  private followServices<T extends KubeObject>(
+    resource: ResourceRef,
+    common: InformerOptions<T>,
+    set: (object: T) => boolean,
+    remove: (metadata: ObjectMeta) => boolean,
+  ): Informer<KubeObject> {
+    const take = (object: T) => {
+      this.succeeded();
+      if (set(object)) this.changedServices();
+    };
+    const informer = new Informer<T>(this.api, resource, { ...common, retain: identityOf });
+    informer.addHandler({
+      added: take,
+      updated: take,
+      deleted: ({ metadata }) => {
+        if (remove(metadata)) this.changedServices();
+      },
+    });
+    return informer as unknown as Informer<KubeObject>;
+  }
+
   private followNodes(common: InformerOptions<Node>): Informer<KubeObject> {
     const { node } = this.options.base;
     const informer = this.follow<Node>(
       NODES,
       { ...common, transform: slimNode },
-      (object) => this.overlay.setNode(object),
+      (object) => {
+        if (this.services.setNode(object)) this.changedServices();
+        return this.overlay.setNode(object);
+      },
       (name) => this.overlay.removeNode(name),
     );
     informer.addHandler({
@@ -375,10 +429,26 @@ export class KubeSource {
     });
   }
 
+  private changedServices(): void {
+    this.servicesChanged = true;
+    this.changed();
+  }
+
   private async compileAndApply(): Promise<void> {
     const config = this.compile();
-    if (config === null) return;
-    this.reportReady(config);
+    if (config !== null) {
+      const pools = config.podPool.map((pool) => parseCidr(pool)!);
+      if (this.services.setPools(pools)) this.servicesChanged = true;
+      this.reportReady(config);
+      await this.applyConfig(config);
+    }
+    // After the routes to what they lead to.
+    if (!this.servicesChanged || this.applyServices === null) return;
+    this.servicesChanged = false;
+    await this.applyServices();
+  }
+
+  private async applyConfig(config: AgentConfig): Promise<void> {
     const text = JSON.stringify(config);
     if (this.apply === null || text === this.applied) return;
     try {
@@ -405,7 +475,7 @@ export class KubeSource {
     this.tell([...problems, ...podProblems, ...lacking]);
     if (lacking.length > 0) return null;
     const { tunnelAddress } = this;
-    const compiled = { podPool, blocks, tunnelAddress, vteps, pods };
+    const compiled = { podPool, blocks, tunnelAddress, vteps, pods, services: [] };
     return { node, stateDir, underlay, ...compiled, serviceHost, dataplane };
   }
 
@@ -468,15 +538,24 @@ function slimMetadata({ name, namespace, uid, resourceVersion, creationTimestamp
 
 function slimNode({ metadata, spec, status }: Node): Node {
   const { deletionTimestamp } = metadata;
+  const zone = metadata.labels?.[ZONE_LABEL];
   const taints = (spec?.taints ?? []).filter(({ key }) => key === TO_BE_DELETED);
   return {
     metadata: {
       ...slimMetadata(metadata),
+      ...(zone === undefined ? {} : { labels: { [ZONE_LABEL]: zone } }),
       ...(deletionTimestamp === undefined ? {} : { deletionTimestamp }),
     },
     ...(taints.length === 0 ? {} : { spec: { taints } }),
     status: { addresses: status?.addresses ?? [] },
   };
+}
+
+function identityOf<T extends KubeObject>({ metadata }: T): T {
+  const { name, namespace, uid, resourceVersion } = metadata;
+  return {
+    metadata: JSON.parse(JSON.stringify({ name, namespace, uid, resourceVersion })) as ObjectMeta,
+  } as T;
 }
 
 function slimBlock({ metadata, spec }: KubeObject & BlockObject): KubeObject & BlockObject {

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import { StateDir, writeDurably } from "./StateDir.js";
 
-const VERSION = 1;
+const VERSION = 2;
 
 /** Keeps a config in its state directory, which exists. */
 export function saveConfig(config: AgentConfig): void {

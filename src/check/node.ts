@@ -77,12 +77,14 @@ function describe({ pools, blocks, nodes, pods }: IpamObjects, status: AgentStat
       return known === undefined ? pod : { ...pod, netns: known.netns, interface: known.interface };
     }),
     serviceHost: status.serviceHost,
+    services: [],
     dataplane: {
       tunnelGso: status.dataplane.send === "tunnel-gso" ? "on" : "off",
       uso: "auto",
       threads: status.dataplane.threads === 2 ? 2 : 1,
       spinMicroseconds: 0,
       cpuLatency: "off",
+      maxFlows: status.flows.capacity,
     },
   };
 }

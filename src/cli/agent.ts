@@ -64,6 +64,12 @@ export function agentCommand(): Command {
       "--healthz-bind-address <ip:port>",
       'where /healthz is served (default: 0.0.0.0:10256); "" for nowhere',
     )
+    .option(
+      "--external-ip-range <cidr...>",
+      "ranges in which Services may have external addresses (default: none, since whoever may write a\n" +
+        "Service could capture any address)",
+    )
+    .option("--max-flows <n>", "flows that are tracked at once, a power of two (default: 131072)")
     .addOption(new Option("--tunnel-gso <mode>", "tunnel GSO device").choices(["auto", "on", "off"]))
     .addOption(new Option("--uso <mode>", "UDP segmentation on TAP devices").choices(["auto", "on", "off"]))
     .addOption(new Option("--threads <n>", "dataplane threads").choices(["1", "2"]))

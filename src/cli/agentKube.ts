@@ -3,7 +3,15 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { Agent, type AgentParts } from "../agent/Agent.js";
 import { ConfigError, type FieldPath, type Problem } from "../agent/ConfigError.js";
-import { DEFAULT_PORT, DEFAULT_STATE_DIR, DEFAULT_VNI, type LoadedConfig } from "../agent/config.js";
+import {
+  DEFAULT_MAX_FLOWS,
+  DEFAULT_PORT,
+  DEFAULT_STATE_DIR,
+  DEFAULT_VNI,
+  FLOW_LIMITS,
+  isFlowLimit,
+  type LoadedConfig,
+} from "../agent/config.js";
 import { KubeSource } from "../agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
 import { readMachine } from "../agent/machine.js";
@@ -21,7 +29,7 @@ import { CertificateRenewal } from "../kube/CertificateRenewal.js";
 import { KubeClient } from "../kube/KubeClient.js";
 import { servingCertificate } from "../kube/servingCertificate.js";
 import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
-import { hasHostBits, parseCidr, parseIpv4 } from "../model/ipv4.js";
+import { hasHostBits, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { POD_PORT } from "../model/podPort.js";
 import type { PodAccess } from "../runtime/PodAccess.js";
 import { agentParts, onSignals } from "./agentProcess.js";
@@ -55,6 +63,8 @@ export interface KubeAgentOptions {
   threads?: string;
   spin?: string;
   cpuLatency?: "auto" | "off";
+  maxFlows?: string;
+  externalIpRange?: string[];
 }
 
 type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">;
@@ -85,6 +95,7 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     claimer: new Allocator(api, base.node),
     base,
     podNetns,
+    externalIpRanges: (options.externalIpRange ?? []).map(externalRange),
     description: { labels, machine: readMachine(), version, podPort },
     save: saveConfig,
     onNodeEligible: (now) => {
@@ -119,10 +130,15 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
       ...parts,
       lenientPods: true,
       onServiceHealthFailed: (...about) => source.reportServiceHealthFailed(...about),
+      services: source.services,
     });
     const running = agent;
     running.setNodeEligible(eligible);
-    await source.feed({ ...config, pods: present }, (next) => running.update(next));
+    await source.feed(
+      { ...config, pods: present },
+      (next) => running.update(next),
+      () => running.publishServices(),
+    );
     served = await openPodPort(base, podPort, runtime?.access, api, log);
   } catch (error) {
     await renewal.stop();
@@ -233,6 +249,7 @@ function baseOf(options: KubeAgentOptions): Base {
       threads: options.threads === "2" ? 2 : 1,
       spinMicroseconds: number("--spin", options.spin, 0, 10_000) ?? 50,
       cpuLatency: options.cpuLatency ?? "auto",
+      maxFlows: maxFlows(options.maxFlows),
     },
   };
 }
@@ -296,6 +313,23 @@ function number(option: string, text: string | undefined, min: number, max: numb
   const value = Number(text);
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw wrong(option, `"${text}" must be a whole number from ${min} to ${max}`, "");
+}
+
+function maxFlows(text: string | undefined): number {
+  const value = Number(text ?? DEFAULT_MAX_FLOWS);
+  if (isFlowLimit(value)) return value;
+  const { min, max } = FLOW_LIMITS;
+  throw wrong("--max-flows", `"${text}" must be a power of two from ${min} to ${max}`, "");
+}
+
+function externalRange(text: string): Ipv4Prefix {
+  const prefix = parseCidr(text);
+  if (prefix !== null && !hasHostBits(prefix)) return prefix;
+  throw wrong(
+    "--external-ip-range",
+    `"${text}" is no IPv4 network`,
+    "Write CIDR notation, e.g. 192.0.2.0/24.",
+  );
 }
 
 function labelsOf(texts: string[]): Record<string, string> {

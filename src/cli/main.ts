@@ -24,6 +24,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "show what the agent on this node does",
     load: async () => (await import("./status.js")).statusCommand(),
   },
+  conntrack: {
+    summary: "show, count and remove the flows that the agent on this node tracks",
+    load: async () => (await import("./conntrack.js")).conntrackCommand(),
+  },
   cleanup: {
     summary: "remove what an agent left on this node",
     load: async () => (await import("./cleanup.js")).cleanupCommand(),

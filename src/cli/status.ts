@@ -52,6 +52,8 @@ function text(status: AgentStatus, counters: CounterSnapshot): string {
     `underlay   ${underlay.address}:${underlay.port}, VNI ${underlay.vni}, MTU ${underlay.mtu}`,
     `overlay    ${status.blocks.join(", ")} of ${status.podPool.join(", ")}, tunnel address ${status.tunnelAddress}, MTU ${status.overlayMtu}`,
     `dataplane  ${send}, USO ${dataplane.uso ? "on" : "off"}, ${dataplane.threads === 1 ? "1 thread" : `${dataplane.threads} threads`}`,
+    `services   ${status.services.count}, ${Math.ceil(status.services.memory / 1024)} KiB of tables`,
+    `flows      ${status.flows.flows} of at most ${status.flows.capacity}, ${status.flows.egress} of them behind a port of the node`,
     "",
     ...table(
       ["POD", "ADDRESS", "INTERFACE", "NAMESPACE", "STATE"],

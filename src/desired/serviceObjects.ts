@@ -51,6 +51,9 @@ export interface EndpointSliceObject {
     | null;
 }
 
+/** Label of a Node: its zone. */
+export const ZONE_LABEL = "topology.kubernetes.io/zone";
+
 /** Names the Service that an EndpointSlice belongs to. */
 const SERVICE_NAME = "kubernetes.io/service-name";
 /** Objects with one of these labels, whatever its value, are not for this proxy. */

@@ -53,6 +53,7 @@ import {
   serviceKey,
   sliceFacts,
   sliceServiceKey,
+  ZONE_LABEL,
 } from "./serviceObjects.js";
 
 /** What is read of this node's Node. */
@@ -151,7 +152,6 @@ interface Backend {
 /** Keys of a State's problems that are the Service object's own, and of those with its endpoints. */
 const OWN = "";
 const ENDPOINTS = " ";
-const ZONE = "topology.kubernetes.io/zone";
 
 export class Services {
   readonly #table = new ServiceTableBuilder();
@@ -234,7 +234,7 @@ export class Services {
 
   /** Takes over this node's Node; others' are ignored. Whether that changes anything. */
   setNode({ metadata }: ServiceNodeObject): boolean {
-    const zone = metadata.labels?.[ZONE] ?? "";
+    const zone = metadata.labels?.[ZONE_LABEL] ?? "";
     if (metadata.name !== this.#node.name || zone === this.#node.zone) return false;
     this.#node = { ...this.#node, zone };
     for (const key of this.#services.keys()) this.#changed.add(key);
@@ -283,6 +283,27 @@ export class Services {
       if ((row.flags & (FRONTEND_LOAD_BALANCER | FRONTEND_EXTERNAL_IP)) !== 0) found.add(address);
     }
     return [...found].sort((a, b) => (a >>> 0) - (b >>> 0));
+  }
+
+  /** Services that have an address. */
+  get size(): number {
+    let count = 0;
+    for (const { facts } of this.#services.values()) if (facts !== null) count++;
+    return count;
+  }
+
+  /** "namespace/name:port" of the service port that has a number; undefined where none has it any more. */
+  nameOf(id: number): string | undefined {
+    const place = this.#byId.get(id);
+    if (place === undefined) return undefined;
+    const { name, l4Port } = this.#services.get(place.key)!.ports.get(place.port)!.port;
+    return `${place.key}:${name === "" ? l4Port : name}`;
+  }
+
+  /** Numbers of a Service's ports; none where there is no such Service. */
+  idsOf(namespace: string, name: string): number[] {
+    const state = this.#services.get(`${namespace}/${name}`);
+    return state === undefined ? [] : [...state.ports.values()].map(({ id }) => id);
   }
 
   /** The service port that has a number; undefined where none has it any more. */

@@ -27,6 +27,11 @@ export interface InformerOptions<T> extends ListOptions {
   resyncMs?: number;
   /** Makes an object smaller before it is kept. */
   transform?: (object: T) => T;
+  /**
+   * What is kept of an object when the handlers have been told of it: at least its metadata's name,
+   * namespace, uid and resourceVersion. For handlers that keep what they need themselves.
+   */
+  retain?: (object: T) => T;
   backoff?: BackoffOptions;
   clock?: Clock;
   random?: () => number;
@@ -191,8 +196,9 @@ export class Informer<T extends KubeObject> {
       return;
     }
     if (old !== undefined) this.unindex(key, old);
-    this.objects.set(key, object);
-    this.index(key, object);
+    const kept = this.options.retain?.(object) ?? object;
+    this.objects.set(key, kept);
+    this.index(key, kept);
     for (const handler of this.handlers)
       this.call(() => (old === undefined ? handler.added?.(object) : handler.updated?.(object, old)));
   }

@@ -1,4 +1,5 @@
 import type { PortRange } from "./portRanges.js";
+import type { ServiceProtocol } from "./Service.js";
 
 /**
  * The static description of one node, as `podwire agent --config FILE` reads it, after validation
@@ -31,6 +32,8 @@ export interface AgentConfig {
   pods: PodConfig[];
   /** What Services need of the node's kernel; null where the node carries none. */
   serviceHost: ServiceHostConfig | null;
+  /** Services of a config file; empty where they come from an API. */
+  services: ServiceConfig[];
   dataplane: {
     /** Tunnel GSO device (kernel >= 6.17). auto: where the kernel has it. Default auto. */
     tunnelGso: "auto" | "on" | "off";
@@ -42,6 +45,8 @@ export interface AgentConfig {
     spinMicroseconds: number;
     /** Whether idle processors are kept from sleeping while packets go back and forth. Default auto. */
     cpuLatency: "auto" | "off";
+    /** Flows that are tracked at once; a power of two. Default 131072. */
+    maxFlows: number;
   };
 }
 
@@ -50,7 +55,7 @@ export interface AgentConfig {
  * dataplane does with it is no matter of this.
  */
 export interface ServiceHostConfig {
-  /** Ranges of ClusterIPs. */
+  /** Ranges of ClusterIPs; a config file's serviceRange. Default 10.152.183.0/24. */
   ranges: string[];
   /** NodePorts; kube-apiserver's --service-node-port-range. Default 30000-32767. */
   nodePorts: PortRange;
@@ -108,4 +113,40 @@ export interface PodConfig {
   address: string;
   /** Interface in the pod. Default eth0. */
   interface: string;
+}
+
+/** A Service as a config file has it. What is optional may be absent here too: there are thousands. */
+export interface ServiceConfig {
+  /** namespace/name. */
+  name: string;
+  clusterIP: string;
+  externalIPs?: string[] | undefined;
+  loadBalancerIPs?: string[] | undefined;
+  /** Timeout of ClientIP affinity; absent: none. */
+  sessionAffinitySeconds?: number | undefined;
+  /** Default Cluster. */
+  internalTrafficPolicy?: "Cluster" | "Local" | undefined;
+  externalTrafficPolicy?: "Cluster" | "Local" | undefined;
+  ports: ServicePortConfig[];
+  backends: BackendConfig[];
+}
+
+export interface ServicePortConfig {
+  name?: string | undefined;
+  /** Default TCP. */
+  protocol?: ServiceProtocol | undefined;
+  port: number;
+  nodePort?: number | undefined;
+  /** Port of backends that name none. Default: `port`. */
+  targetPort?: number | undefined;
+}
+
+export interface BackendConfig {
+  address: string;
+  /** Default: targetPort of each port. */
+  port?: number | undefined;
+  /** Node that it is on. Default: the one in whose block the address lies. */
+  node?: string | undefined;
+  /** Default true. */
+  ready?: boolean | undefined;
 }

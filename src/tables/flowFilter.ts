@@ -6,6 +6,7 @@
  */
 import {
   FLOW_BACKEND,
+  FLOW_FLAGS,
   FLOW_INGRESS,
   FLOW_ORIGINAL,
   FLOW_PROTOCOL,
@@ -20,29 +21,31 @@ import {
 /** What is absent matches everything. Addresses are int32, ports 0 … 65535. */
 export interface FlowFilter {
   /** IPv4 protocol number. */
-  protocol?: number;
+  protocol?: number | undefined;
   /** One of STATE_*. */
-  state?: number;
+  state?: number | undefined;
+  /** FLAG_* bits that are all set. */
+  flags?: number | undefined;
   /** The client, and the prefix length if a range is meant. */
-  source?: number;
-  sourceLength?: number;
-  sourcePort?: number;
+  source?: number | undefined;
+  sourceLength?: number | undefined;
+  sourcePort?: number | undefined;
   /** What the client asked for: the service's address. */
-  destination?: number;
-  destinationLength?: number;
-  destinationPort?: number;
+  destination?: number | undefined;
+  destinationLength?: number | undefined;
+  destinationPort?: number | undefined;
   /** Where the flow really goes: address and port that replies come from. */
-  backendAddress?: number;
-  backendAddressLength?: number;
-  backendPort?: number;
+  backendAddress?: number | undefined;
+  backendAddressLength?: number | undefined;
+  backendPort?: number | undefined;
   /** Where replies go: the client, or what stands for it. */
-  replyDestination?: number;
-  replyPort?: number;
+  replyDestination?: number | undefined;
+  replyPort?: number | undefined;
   /** Numbers of the Service port and the backend, as the stages keep them. */
-  service?: number;
-  backend?: number;
+  service?: number | undefined;
+  backend?: number | undefined;
   /** Underlay address of the VTEP that the flow came through. */
-  ingress?: number;
+  ingress?: number | undefined;
 }
 
 const TEST_WORDS = 3;
@@ -64,6 +67,7 @@ export function flowTests(filter: FlowFilter): Int32Array {
   };
   word(FLOW_PROTOCOL, filter.protocol);
   word(FLOW_STATE, filter.state);
+  word(FLOW_FLAGS, filter.flags, filter.flags);
   address(FLOW_ORIGINAL + KEY_SOURCE, filter.source, filter.sourceLength);
   port(FLOW_ORIGINAL + KEY_PORTS, filter.sourcePort, 16);
   address(FLOW_ORIGINAL + KEY_DESTINATION, filter.destination, filter.destinationLength);

@@ -80,7 +80,7 @@ describe.skipIf(reason !== "")(`the node's routing for Services ${reason}`, () =
     underlay: { address: NODE },
     podPool: "10.1.0.0/16",
     blocks: ["10.1.235.192/26"],
-    services: { vips: [VIP] },
+    serviceHost: { vips: [VIP] },
   };
 
   /** Everything that an agent changes outside of its own devices. */
@@ -197,7 +197,7 @@ describe.skipIf(reason !== "")(`the node's routing for Services ${reason}`, () =
 
     test("its health, and that of a Service, as load balancers ask for it", async () => {
       const check = { namespace: "default", name: "web", port: 20256, localEndpoints: 2 };
-      agent.rewrite({ ...config, stateDir, services: { ...config.services, healthChecks: [check] } });
+      agent.rewrite({ ...config, stateDir, serviceHost: { ...config.serviceHost, healthChecks: [check] } });
       const ask = (url: string) => net.tryExec(pc, "curl", ["-s", "-m", "5", "-w", "\n%{http_code}", url]);
       const { stdout } = await ask(`http://${NODE}:10256/healthz`);
       expect(stdout).toMatch(
@@ -221,7 +221,7 @@ describe.skipIf(reason !== "")(`the node's routing for Services ${reason}`, () =
       agent.rewrite({
         ...config,
         stateDir,
-        services: { nodePorts: "30000-30999", localhostNodePorts: false },
+        serviceHost: { nodePorts: "30000-30999", localhostNodePorts: false },
       });
       await waitFor(async () => /dport 30000-30999/.test(await rules()));
       await waitFor(async () => !/32767 lookup|127\.0\.0\.1/.test(await rules()));
@@ -232,7 +232,7 @@ describe.skipIf(reason !== "")(`the node's routing for Services ${reason}`, () =
     });
 
     test("no Services any more: everything is as before, but podwire0", async () => {
-      const { services: _, ...rest } = config;
+      const { serviceHost: _, ...rest } = config;
       agent.rewrite({ ...rest, stateDir });
       await waitFor(async () => (await rules()).startsWith("0:"));
       await waitFor(async () => (await state()).sysctls === before.sysctls);

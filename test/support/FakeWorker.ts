@@ -30,7 +30,7 @@ export class FakeWorker implements WorkerControl {
    */
   constructor(
     former?: FakeWorker,
-    readonly flows = new FlowTable(newFlowTable(64)),
+    public flows = new FlowTable(newFlowTable(64)),
   ) {
     this.inputs = former?.inputs ?? new Map();
   }

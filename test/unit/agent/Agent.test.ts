@@ -9,12 +9,16 @@ import { ConfigError } from "../../../src/agent/ConfigError.js";
 import { ConfigWatcher } from "../../../src/agent/ConfigWatcher.js";
 import { cleanup } from "../../../src/agent/cleanup.js";
 import { parseConfig } from "../../../src/agent/config.js";
-import { ask } from "../../../src/agent/StatusServer.js";
+import type { FlowView } from "../../../src/agent/flowReport.js";
+import { ask, askAll } from "../../../src/agent/StatusServer.js";
 import { FakeHost, type FakeNamespace } from "../../../src/host/FakeHost.js";
 import { parseIpv4 } from "../../../src/model/ipv4.js";
 import { SILENT } from "../../../src/reconcile/Log.js";
+import { FlowTable } from "../../../src/tables/FlowTable.js";
+import { FLAG_DNAT, FLAG_EGRESS, FLOW_SERVICE, UDP_UNREPLIED } from "../../../src/tables/flowLayout.js";
 import type { WorkerOptions } from "../../../src/worker/control.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
+import { draft } from "../../support/flows.js";
 import { waitFor } from "../../support/netns.js";
 
 let base: string;
@@ -282,6 +286,85 @@ describe("running", () => {
     await agent.reload(text({ pods, dataplane: { threads: 2 } }));
     expect(logged).toContain("dataplane.threads takes effect when the agent is started anew");
     expect(agent.status().dataplane.threads).toBe(1);
+  });
+
+  describe("Services of the file", () => {
+    const service = (name: string, clusterIP: string, ...backends: string[]) => ({
+      name,
+      clusterIP,
+      ports: [{ protocol: "UDP", port: 53 }],
+      backends: backends.map((address) => ({ address })),
+    });
+    const web = service("default/web", "10.152.183.10", "10.1.235.193", "10.1.235.194");
+    const backends = (worker: FakeWorker) => {
+      const row = worker.services.find(parseIpv4("10.152.183.10")!, 17, 53);
+      return row < 0 ? -1 : worker.services.count(worker.services.insideRing(row));
+    };
+
+    test("are there when the agent is ready, change with it, and come to another worker", async () => {
+      const agent = await start({ services: [web] });
+      expect(backends(workers[0]!.worker)).toBe(2);
+      // After the routes to them.
+      const { commands } = workers[0]!.worker;
+      expect(commands.indexOf("publishServices")).toBeGreaterThan(commands.indexOf("publish"));
+      expect(agent.status().services).toMatchObject({ count: 1 });
+      await agent.reload(text({ services: [service("default/web", "10.152.183.10", "10.1.235.193")] }));
+      expect(backends(workers[0]!.worker)).toBe(1);
+      workers[0]!.options.onEvent({ type: "exit", message: "out of memory" });
+      await waitFor(() => workers[1] !== undefined && backends(workers[1].worker) === 1, {
+        what: "the second worker's Services",
+      });
+      await agent.reload(text());
+      expect(backends(workers[1]!.worker)).toBe(-1);
+      expect(agent.status().services).toMatchObject({ count: 0 });
+    });
+
+    test("flows are listed by their names, counted and removed over the socket", async () => {
+      await start({ services: [web], dataplane: { maxFlows: 1024 } });
+      const { options, worker } = workers[0]!;
+      const table = new FlowTable(options.flows);
+      const nowMs = Number(process.hrtime.bigint() / 1_000_000n) | 0;
+      const row = worker.services.find(parseIpv4("10.152.183.10")!, 17, 53);
+      for (let n = 0; n < 10; n++) {
+        const words = draft(
+          17,
+          { source: "10.1.79.65", destination: "10.152.183.10", sourcePort: 1000 + n, destinationPort: 53 },
+          { source: "10.1.235.193", destination: "10.1.79.65", sourcePort: 53, destinationPort: 1000 + n },
+          UDP_UNREPLIED,
+          n < 3 ? FLAG_EGRESS : FLAG_DNAT,
+        );
+        words[FLOW_SERVICE] = n < 5 ? worker.services.service(row) : 0;
+        table.insert(words, nowMs);
+      }
+      // The threads work on the same memory.
+      workers[0]!.worker.flows = table;
+      const socket = join(base, "state/agent.sock");
+      const flows: FlowView[] = [];
+      for await (const flow of askAll<FlowView>(socket, "flows", { service: "web" })) flows.push(flow);
+      expect(flows.map(({ original }) => original.sourcePort)).toEqual([1000, 1001, 1002, 1003, 1004]);
+      expect(flows[4]).toMatchObject({
+        protocol: "udp",
+        state: "UNREPLIED",
+        unreplied: true,
+        timeout: 30,
+        service: "default/web:53",
+        reply: { source: "10.1.235.193", sourcePort: 53 },
+        flags: ["dnat"],
+      });
+      expect(await ask(socket, "flowStats")).toMatchObject({
+        flows: 10,
+        capacity: 1024,
+        egress: 3,
+        counters: { inserted: 10 },
+      });
+      const wrong = ask(socket, "flushFlows", { service: "default/none" });
+      await expect(wrong).rejects.toThrow("there is no service default/none");
+      await expect(ask(socket, "flushFlows", { sourcePort: 70_000 })).rejects.toThrow(/^sourcePort: /);
+      await expect(ask(socket, "flushFlows", { colour: "red" })).rejects.toThrow(/colour/);
+      expect(table.size).toBe(10);
+      expect(await ask(socket, "flushFlows", { service: "web", sourcePort: 1004 })).toEqual({ removed: 1 });
+      expect(await ask(socket, "flushFlows", { source: "10.1.79.0/24" })).toEqual({ removed: 9 });
+    });
   });
 
   test("starts another worker when one ends", async () => {

@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { ask, StatusServer } from "../../../src/agent/StatusServer.js";
+import { ask, askAll, StatusServer } from "../../../src/agent/StatusServer.js";
 
 let base: string;
 let path: string;
@@ -17,6 +17,9 @@ beforeEach(async () => {
     counters: () => {
       throw new Error("no worker");
     },
+    flows: ({ count }) => numbers(Number(count)),
+    flowStats: () => null,
+    flushFlows: async ({ protocol }) => ({ removed: protocol }),
   });
   await server.listen(path);
 });
@@ -31,8 +34,45 @@ test("answers a request", async () => {
 });
 
 test("tells what went wrong", async () => {
-  expect(await ask(path, "counters")).toEqual({ error: "no worker" });
-  expect(await ask(path, "toString" as never)).toEqual({ error: "unknown request: toString" });
+  await expect(ask(path, "counters")).rejects.toThrow("no worker");
+  await expect(ask(path, "toString" as never)).rejects.toThrow("unknown request: toString");
+});
+
+test("hands on what stands beside the topic, and waits for the answer", async () => {
+  expect(await ask(path, "flushFlows", { protocol: 17 })).toEqual({ removed: 17 });
+});
+
+/** Objects 0 … count - 1; the hundred-thousandth is none. */
+function* numbers(count: number): Generator<{ n: number }> {
+  for (let n = 0; n < count; n++) {
+    if (n === 100_000) throw new Error("too many");
+    yield { n };
+  }
+}
+
+async function take(count: number, most = count): Promise<number> {
+  let seen = 0;
+  for await (const { n } of askAll<{ n: number }>(path, "flows", { count })) {
+    expect(n).toBe(seen++);
+    if (seen === most) break;
+  }
+  return seen;
+}
+
+test("a list comes whole, and others are answered meanwhile", async () => {
+  const list = take(90_000);
+  expect(await ask(path, "status")).toEqual({ node: "n" });
+  expect(await list).toBe(90_000);
+  expect(await take(0)).toBe(0);
+});
+
+test("who stops reading a list holds up nobody", async () => {
+  expect(await take(90_000, 10)).toBe(10);
+  expect(await ask(path, "status")).toEqual({ node: "n" });
+});
+
+test("what goes wrong within a list is told at its end", async () => {
+  await expect(take(100_001)).rejects.toThrow("too many");
 });
 
 test("several requests on one connection, in pieces; garbage and floods do no harm", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { parse as parseYaml, stringify as stringifyYaml } from "yaml";
 import { ConfigError } from "../../../src/agent/ConfigError.js";
 import { parseConfig } from "../../../src/agent/config.js";
 
@@ -58,7 +59,15 @@ describe("a good config", () => {
         },
       ],
       serviceHost: null,
-      dataplane: { tunnelGso: "auto", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "auto" },
+      services: [],
+      dataplane: {
+        tunnelGso: "auto",
+        uso: "auto",
+        threads: 1,
+        spinMicroseconds: 50,
+        cpuLatency: "auto",
+        maxFlows: 131_072,
+      },
     });
   });
 
@@ -72,9 +81,31 @@ describe("a good config", () => {
   });
 });
 
-describe("services", () => {
+describe("serviceHost", () => {
+  test("follows from Services and their range", () => {
+    const services = `services:
+  - { name: a/a, clusterIP: 10.99.0.1, loadBalancerIPs: [192.168.2.36], externalIPs: [192.0.2.1], ports: [{ port: 80 }] }
+  - { name: a/b, clusterIP: 10.99.0.2, loadBalancerIPs: [192.168.2.36], ports: [{ port: 81 }] }
+`;
+    const text = `${GOOD}serviceRange: 10.99.0.0/16\nserviceHost: { vips: [192.168.2.37] }\n${services}`;
+    expect(parseConfig("a", text).config.serviceHost).toMatchObject({
+      ranges: ["10.99.0.0/16"],
+      vips: ["192.168.2.37", "192.0.2.1", "192.168.2.36"],
+      nodePorts: { first: 30000, last: 32767 },
+    });
+    expect(parseConfig("a", GOOD + services).config.serviceHost?.vips).toHaveLength(2);
+  });
+
+  test("the default range is checked like one that is written", () => {
+    const pools = changed("10.1.0.0/16", "[10.1.0.0/16, 10.152.0.0/16]");
+    expect(() => parseConfig("a", `${pools}serviceHost: {}\n`)).toThrow(
+      /serviceRange: 10\.152\.183\.0\/24 overlaps the pod pool/,
+    );
+    expect(problems(`${pools}serviceRange: 10.152.183.0/24\n`)).toHaveLength(1);
+  });
+
   const parse = (services: string) =>
-    parseConfig("agent.yaml", `${GOOD}services: ${services}\n`).config.serviceHost;
+    parseConfig("agent.yaml", `${GOOD}serviceHost: ${services}\n`).config.serviceHost;
 
   test("get every default", () => {
     for (const text of ["", "{}"])
@@ -104,18 +135,16 @@ describe("services", () => {
   test.each([
     [
       "{ nodePorts: 30000-65535 }",
-      /services\.nodePorts: "30000-65535" is no range of ports from 1024 to 65534\. Write/,
+      /serviceHost\.nodePorts: "30000-65535" is no range of ports from 1024 to 65534\. Write/,
     ],
-    ["{ nodePorts: 4000-5000 }", /services\.nodePorts: 4000-5000 contains the VXLAN port 4789/],
+    ["{ nodePorts: 4000-5000 }", /serviceHost\.nodePorts: 4000-5000 contains the VXLAN port 4789/],
     [
       "{ egressPorts: 32000-33000 }",
-      /services\.egressPorts: 32000-33000 and the NodePorts 30000-32767 overlap/,
+      /serviceHost\.egressPorts: 32000-33000 and the NodePorts 30000-32767 overlap/,
     ],
-    ["{ ranges: [10.1.0.0/24] }", /services\.ranges: 10\.1\.0\.0\/24 overlaps the pod pool/],
-    ["{ ranges: [192.168.0.0/16] }", /services\.ranges: 192\.168\.0\.0\/16 overlaps this node's own address/],
-    ["{ healthz: 10256 }", /services\.healthz: must be a text/],
-    ['{ healthz: "localhost:1" }', /services\.healthz: "localhost:1" is no ADDRESS:PORT/],
-    ["{ nodePort: 1 }", /services\.nodePort: unknown key\. Did you mean nodePorts\?/],
+    ["{ healthz: 10256 }", /serviceHost\.healthz: must be a text/],
+    ['{ healthz: "localhost:1" }', /serviceHost\.healthz: "localhost:1" is no ADDRESS:PORT/],
+    ["{ nodePort: 1 }", /serviceHost\.nodePort: unknown key\. Did you mean nodePorts\?/],
   ])("%s", (services, expected) => {
     expect(() => parse(services)).toThrow(expected);
   });
@@ -255,6 +284,16 @@ describe("each problem is told with place, field and remedy", () => {
       changed(", blocks: [10.1.79.64/26]", ""),
       [/6:5: vteps\[0\]: has neither blocks nor a tunnelAddress/],
     ],
+    [
+      "flow table",
+      `${GOOD}dataplane: { maxFlows: 100000 }\n`,
+      [/dataplane\.maxFlows: must be a power of two from 1024 to 16777216\. Leave it out for 131072/],
+    ],
+    [
+      "kind of peer",
+      changed("2.31,", "2.31, peer: calico,"),
+      [/vteps\[0\]\.peer: "calico" is none of podwire, vxlan/],
+    ],
     ["empty file", "", [/^agent.yaml:1:1: the file is empty\./]],
     ["YAML syntax", "node: [a\n", [/^agent.yaml:2:1: .*Correct the YAML syntax\.$/]],
     ["key twice", `${GOOD}node: b\n`, [/^agent.yaml:9:1: Map keys must be unique/]],
@@ -263,6 +302,121 @@ describe("each problem is told with place, field and remedy", () => {
     const found = problems(text);
     expect(found).toHaveLength(expected.length);
     for (const pattern of expected) expect(found.join("\n")).toMatch(pattern);
+  });
+
+  const SERVICE = "{ name: default/web, clusterIP: 10.152.183.10, ports: [{ port: 80 }] }";
+  const withServices = (...services: string[]) =>
+    `${GOOD}serviceRange: 10.152.183.0/24\nservices:\n${services.map((each) => `  - ${each}\n`).join("")}`;
+  const serviceCases: [string, string, RegExp[]][] = [
+    ["a good one", withServices(SERVICE), []],
+    [
+      "unknown keys",
+      withServices(
+        SERVICE.replace("clusterIP", "clusterIp").replace("port:", "prot:"),
+        SERVICE.replace("}] }", "}], backends: [{ address: 10.1.79.65, pod: a }] }").replace("web", "api"),
+      ),
+      [
+        /11:26: services\[0\]\.clusterIp: unknown key\. Did you mean clusterIP\?/,
+        /services\[0\]\.clusterIP: is missing\. Add it, e\.g\. "clusterIP: 10\.152\.183\.10"/,
+        /services\[0\]\.ports\[0\]\.prot: unknown key\. Known keys here: name, protocol, port,/,
+        /services\[0\]\.ports\[0\]\.port: is missing/,
+        /services\[1\]\.backends\[0\]\.pod: unknown key\. Known keys here: address, port, node, ready/,
+      ],
+    ],
+    [
+      "bad values",
+      withServices(
+        SERVICE.replace("10.152.183.10", "10.152.183.300").replace("80", "65536"),
+        "{ name: web, clusterIP: 10.152.183.11, ports: [], sessionAffinitySeconds: 0 }",
+        SERVICE.replace("port: 80", "port: 80, protocol: ICMP")
+          .replace("web", "x")
+          .replace("ports", "internalTrafficPolicy: Nearby, ports"),
+      ),
+      [
+        /services\[0\]\.clusterIP: "10\.152\.183\.300" is no IPv4 address/,
+        /services\[0\]\.ports\[0\]\.port: must be a whole number from 1 to 65535/,
+        /services\[1\]\.name: "web" is no service name/,
+        /services\[1\]\.ports: is empty/,
+        /services\[1\]\.sessionAffinitySeconds: must be a whole number from 1 to 86400/,
+        /services\[2\]\.internalTrafficPolicy: "Nearby" is none of Cluster, Local/,
+        /services\[2\]\.ports\[0\]\.protocol: "ICMP" is none of TCP, UDP, SCTP/,
+      ],
+    ],
+    [
+      "duplicates",
+      withServices(
+        SERVICE,
+        SERVICE.replace("port: 80", "port: 80, nodePort: 30080"),
+        "{ name: default/x, clusterIP: 10.152.183.11, ports: [{ port: 80, nodePort: 30080 }, { port: 81 }, { port: 80, name: a }] }",
+      ),
+      [
+        /12:13: services\[1\]\.name: service name default\/web is taken already by services\[0\]\.name/,
+        /services\[1\]\.clusterIP: cluster address 10\.152\.183\.10 is taken already by services\[0\]\.clusterIP/,
+        /services\[2\]\.ports\[0\]\.nodePort: node port 30080\/TCP is taken already by services\[1\]\.ports\[0\]\.nodePort/,
+        /services\[2\]\.ports\[1\]: another TCP port of this service has no name either/,
+        /services\[2\]\.ports\[2\]\.port: port 80\/TCP is there twice/,
+      ],
+    ],
+    [
+      "addresses of others",
+      withServices(
+        SERVICE.replace("10.152.183.10", "10.1.5.5"),
+        "{ name: default/a, clusterIP: 192.168.2.31, ports: [{ port: 80 }] }",
+        "{ name: default/b, clusterIP: 10.152.183.11, loadBalancerIPs: [192.168.2.36], externalIPs: [10.152.183.11], ports: [{ port: 80 }] }",
+        "{ name: default/c, clusterIP: 10.152.183.12, loadBalancerIPs: [192.168.2.36], ports: [{ port: 80 }] }",
+        "{ name: default/d, clusterIP: 10.152.183.13, loadBalancerIPs: [192.168.2.36], ports: [{ port: 81 }] }",
+        "{ name: default/e, clusterIP: 10.152.183.14, ports: [{ port: 81 }], backends: [{ address: 127.0.0.1 }, { address: 10.152.183.12 }, { address: 10.1.1.1 }, { address: 10.1.1.1 }] }",
+      ),
+      [
+        /services\[0\]\.clusterIP: 10\.1\.5\.5 is in the pod pool 10\.1\.0\.0\/16/,
+        /services\[0\]\.clusterIP: 10\.1\.5\.5 is outside the service range \(10\.152\.183\.0\/24\)/,
+        /services\[1\]\.clusterIP: 192\.168\.2\.31 is the underlay address of k8s-worker01/,
+        /services\[1\]\.clusterIP: 192\.168\.2\.31 is outside the service range/,
+        /services\[2\]\.externalIPs\[0\]: 10\.152\.183\.11 is the cluster address of services\[2\]\.clusterIP/,
+        /services\[3\]\.loadBalancerIPs\[0\]: 192\.168\.2\.36:80\/TCP is taken already by services\[2\]\.loadBalancerIPs\[0\]/,
+        /services\[5\]\.backends\[0\]\.address: 127\.0\.0\.1 is a loopback address/,
+        /services\[5\]\.backends\[1\]\.address: 10\.152\.183\.12 is itself a service's address \(services\[3\]\.clusterIP\)/,
+        /services\[5\]\.backends\[3\]\.address: backend 10\.1\.1\.1 is there twice/,
+      ],
+    ],
+    [
+      "service range",
+      `${GOOD}serviceRange: [10.1.128.0/24, 192.168.0.0/16, 224.0.0.0/8]\n`,
+      [
+        /9:16: serviceRange\[0\]: service range 10\.1\.128\.0\/24 overlaps pool 10\.1\.0\.0\/16/,
+        /serviceRange\[1\]: service range 192\.168\.0\.0\/16 contains the underlay address 192\.168\.2\.30/,
+        /serviceRange\[2\]: service range 224\.0\.0\.0\/8 is for multicast/,
+      ],
+    ],
+    [
+      "a UDP node port that is VXLAN's",
+      withServices(SERVICE.replace("port: 80", "port: 80, protocol: UDP, nodePort: 4789")),
+      [/services\[0\]\.ports\[0\]\.nodePort: 4789 is the port of VXLAN/],
+    ],
+  ];
+  test.each(serviceCases)("services: %s", (_, text, expected) => {
+    const found = problems(text);
+    for (const pattern of expected) expect(found.join("\n")).toMatch(pattern);
+    expect(found).toHaveLength(expected.length);
+  });
+
+  test("a large JSON file, read the fast way, is the same as YAML, and problems have their place", () => {
+    const services = Array.from({ length: 1000 }, (_, n) => ({
+      name: `default/s${n}`,
+      clusterIP: `10.152.${n >> 8}.${n & 255}`,
+      ports: [{ protocol: "TCP", port: 80 }],
+      backends: [{ address: "10.1.79.65", port: 8080, node: "k8s-worker01" }],
+    }));
+    const config = { ...parseYaml(GOOD), services };
+    const json = JSON.stringify(config, null, 1);
+    expect(json.length).toBeGreaterThan(65_536);
+    expect(parseConfig("a", json).config).toEqual(parseConfig("a", stringifyYaml(config)).config);
+    services[998]!.clusterIP = services[997]!.clusterIP;
+    const line = JSON.stringify({ ...config, services }, null, 1).split("\n");
+    const [found] = problems(line.join("\n"));
+    const [, row] = /^agent\.yaml:(\d+):\d+: services\[998\]\.clusterIP: cluster address/.exec(found!)!;
+    expect(line[Number(row) - 1]).toContain(`"clusterIP": "${services[998]!.clusterIP}"`);
+    expect(line[Number(row) - 2]).toContain("default/s998");
   });
 
   test("duplicates among pods", () => {

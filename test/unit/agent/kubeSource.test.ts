@@ -14,10 +14,20 @@ import { FakeHost } from "../../../src/host/FakeHost.js";
 import { Allocator } from "../../../src/ipam/Allocator.js";
 import type { IPAMBlock, IPPool } from "../../../src/ipam/types.js";
 import { FakeKube } from "../../../src/kube/FakeKube.js";
-import { EVENTS, IPAMBLOCKS, IPPOOLS, LEASES, NODES, PODS } from "../../../src/kube/resources.js";
-import type { Event, Node, Pod } from "../../../src/kube/types.js";
+import {
+  ENDPOINTSLICES,
+  EVENTS,
+  IPAMBLOCKS,
+  IPPOOLS,
+  LEASES,
+  NODES,
+  PODS,
+  SERVICES,
+} from "../../../src/kube/resources.js";
+import type { EndpointSlice, Event, Node, Pod, Service } from "../../../src/kube/types.js";
 import type { AgentConfig } from "../../../src/model/AgentConfig.js";
-import { parseIpv4 } from "../../../src/model/ipv4.js";
+import { formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
+import { ServicePublisher } from "../../../src/reconcile/ServicePublisher.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
 import { waitFor } from "../../support/netns.js";
 
@@ -75,6 +85,7 @@ function baseOf(node: string, address: string) {
       threads: 1,
       spinMicroseconds: 50,
       cpuLatency: "auto",
+      maxFlows: 1024,
     } as const,
   };
 }
@@ -484,10 +495,15 @@ test("feeds the agent: tables and devices follow the API", async () => {
       buildImage: worker.buildImage,
       log: { debug: say, info: say, warn: say, error: say },
       lenientPods: true,
+      services: master.source.services,
     },
   );
   agents.push(agent);
-  await master.source.feed(config, (next) => agent.update(next));
+  await master.source.feed(
+    config,
+    (next) => agent.update(next),
+    () => agent.publishServices(),
+  );
   const up = () =>
     agent
       .status()
@@ -503,4 +519,117 @@ test("feeds the agent: tables and devices follow the API", async () => {
   await kube.delete(NODES, "k8s-worker01");
   await waitFor(() => worker.tables.vteps.length === 0, { what: "the VTEP's end" });
   expect(worker.breaches).toEqual([]);
+});
+
+describe("Services", () => {
+  const VIP = parseIpv4("10.152.183.10")!;
+  const serviceOf = (name: string, clusterIP: string) =>
+    kube.create<Service>(SERVICES, {
+      metadata: { name, namespace: "default" },
+      spec: { clusterIP, clusterIPs: [clusterIP], ports: [{ port: 80, protocol: "TCP" }] },
+    });
+  const sliceOf = (name: string, service: string, addresses: string[], zones?: string[]): EndpointSlice => ({
+    metadata: { name, namespace: "default", labels: { "kubernetes.io/service-name": service } },
+    addressType: "IPv4",
+    ports: [{ port: 80, protocol: "TCP" }],
+    endpoints: addresses.map((address, i) => ({
+      addresses: [address],
+      nodeName: "k8s-worker01",
+      ...(zones === undefined ? {} : { hints: { forZones: [{ name: zones[i]! }] } }),
+    })),
+  });
+
+  /** A source whose Services go to a worker, and a reader of that. `calls` says what was applied, in order. */
+  async function fed() {
+    const worker = new FakeWorker();
+    const calls: string[] = [];
+    const { source: made } = source("k8s-master", "192.168.2.30");
+    const config = await made.ready;
+    const publisher = new ServicePublisher(made.services, worker);
+    await made.feed(
+      config,
+      async (next) => void calls.push(`config with ${next.vteps.length} VTEPs`),
+      async () => {
+        calls.push("services");
+        await publisher.publish();
+      },
+    );
+    const backends = () => {
+      const row = worker.services.find(VIP, 6, 80);
+      const ring = row < 0 ? -1 : worker.services.insideRing(row);
+      if (ring < 0) return row < 0 ? "no service" : "none";
+      return Array.from({ length: worker.services.count(ring) }, (_, i) =>
+        formatIpv4(worker.services.address(worker.services.member(ring, i))),
+      ).join(" ");
+    };
+    const become = (wanted: string) =>
+      waitFor(() => backends() === wanted, { what: `${wanted}, not ${backends()}` });
+    return { made, worker, calls, become };
+  }
+
+  test("come, change and go, whichever of their objects comes first", async () => {
+    const { become } = await fed();
+    await kube.create(ENDPOINTSLICES, sliceOf("web-1", "web", ["10.1.79.65", "10.1.79.66"]));
+    await become("no service");
+    await serviceOf("web", "10.152.183.10");
+    await become("10.1.79.65 10.1.79.66");
+    await kube.create(ENDPOINTSLICES, sliceOf("web-2", "web", ["10.1.79.67"]));
+    await become("10.1.79.65 10.1.79.66 10.1.79.67");
+    await kube.delete(ENDPOINTSLICES, "web-1", "default");
+    await become("10.1.79.67");
+    await kube.delete(ENDPOINTSLICES, "web-2", "default");
+    await become("none");
+    await kube.delete(SERVICES, "web", "default");
+    await become("no service");
+  });
+
+  test("are published after the config of the same moment, and a burst gives one image", async () => {
+    await serviceOf("web", "10.152.183.10");
+    await kube.create(ENDPOINTSLICES, sliceOf("web-1", "web", ["10.1.79.65"]));
+    const { made, worker, calls, become } = await fed();
+    await become("10.1.79.65");
+    expect(calls).toEqual(["services"]);
+    // A node and endpoints on it, within the settle time.
+    await Promise.all([
+      kube.create<Node>(NODES, {
+        metadata: {
+          name: "k8s-worker01",
+          annotations: {
+            "podwire.dev/tunnel-address": "10.1.79.64",
+            "podwire.dev/underlay-address": "192.168.2.31",
+          },
+        },
+      }),
+      ...Array.from({ length: 20 }, (_, i) =>
+        kube.create(ENDPOINTSLICES, sliceOf(`more-${i}`, "web", [`10.1.79.${70 + i}`])),
+      ),
+    ]);
+    await waitFor(() => calls.length >= 3, { what: "config and Services" });
+    expect(calls[1]).toBe("config with 1 VTEPs");
+    expect(calls[2]).toBe("services");
+    await waitFor(
+      () => worker.services.count(worker.services.insideRing(worker.services.find(VIP, 6, 80))) === 21,
+      {
+        what: "all endpoints",
+      },
+    );
+    expect(worker.commands.length).toBeLessThan(10);
+    // Somebody else's change is none of theirs.
+    const images = worker.commands.length;
+    await kube.delete(NODES, "k8s-worker01");
+    await waitFor(() => calls.at(-1) === "config with 0 VTEPs", { what: "the node's end" });
+    expect(worker.commands.length).toBe(images);
+    await made.stop();
+  });
+
+  test("topology hints follow this node's zone", async () => {
+    const { become } = await fed();
+    await serviceOf("web", "10.152.183.10");
+    await kube.create(ENDPOINTSLICES, sliceOf("web-1", "web", ["10.1.79.65", "10.1.79.66"], ["a", "b"]));
+    await become("10.1.79.65 10.1.79.66");
+    await kube.patch(NODES, "k8s-master", undefined, "merge", {
+      metadata: { labels: { "topology.kubernetes.io/zone": "b" } },
+    });
+    await become("10.1.79.66");
+  });
 });

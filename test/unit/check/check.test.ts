@@ -89,7 +89,14 @@ function source(node: string, address: string): KubeSource {
       stateDir: join(base, node),
       underlay: { address, port: 4789, vni: 4096, mtu: null },
       serviceHost: { ...SERVICE_HOST_DEFAULTS, healthz: null },
-      dataplane: { tunnelGso: "off", uso: "auto", threads: 1, spinMicroseconds: 50, cpuLatency: "off" },
+      dataplane: {
+        tunnelGso: "off",
+        uso: "auto",
+        threads: 1,
+        spinMicroseconds: 50,
+        cpuLatency: "off",
+        maxFlows: 1024,
+      },
     },
     podNetns: "/run/netns/{namespace}.{name}",
     description: {
