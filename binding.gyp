@@ -7,6 +7,7 @@
         "native/arena.cc",
         "native/checksum.cc",
         "native/event.cc",
+        "native/file.cc",
         "native/io.cc",
         "native/netns.cc",
         "native/packet.cc",

@@ -73,7 +73,7 @@ napi_value start(napi_env env, napi_value exports) {
       {"setTapPersist", SetTapPersist}, {"openUdp", OpenUdp},         {"openPacket", OpenPacket},
       {"openEvent", OpenEvent},         {"signalEvent", SignalEvent}, {"close", Close},
       {"withNetns", WithNetns},         {"checksum", Checksum},       {"checksumPlain", ChecksumPlain},
-      {"setErrorClass", SetErrorClass},
+      {"mapFile", MapFile},             {"setErrorClass", SetErrorClass},
   };
   for (const auto& entry : functions) {
     napi_value function;

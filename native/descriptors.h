@@ -1,5 +1,5 @@
 // The functions that open and close descriptors, one file per kind: tap.cc, udp.cc, packet.cc,
-// event.cc; and arena.cc. A descriptor is a plain number and belongs to the JavaScript caller.
+// event.cc; and memory: arena.cc, file.cc. A descriptor is a plain number and belongs to the JavaScript caller.
 // Nothing here sends or receives.
 
 #pragma once
@@ -24,5 +24,7 @@ napi_value SignalEvent(napi_env env, napi_callback_info info);
 napi_value Close(napi_env env, napi_callback_info info);
 // createArena(bytes): mmap(2) with MADV_HUGEPAGE, as an ArrayBuffer.
 napi_value CreateArena(napi_env env, napi_callback_info info);
+// mapFile(path, bytes): mmap(2) with MAP_SHARED, as an ArrayBuffer.
+napi_value MapFile(napi_env env, napi_callback_info info);
 
 }  // namespace podwire

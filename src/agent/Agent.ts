@@ -17,13 +17,14 @@ import type { Log } from "../reconcile/Log.js";
 import { Reconciler, type ReconcilerStatus } from "../reconcile/Reconciler.js";
 import { ServicePublisher } from "../reconcile/ServicePublisher.js";
 import { FlowReader } from "../tables/FlowReader.js";
-import { newFlowTable } from "../tables/FlowTable.js";
+import { FlowTable } from "../tables/FlowTable.js";
 import { FLAG_EGRESS } from "../tables/flowLayout.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
 import { checkEnvironment, explain } from "./environment.js";
+import { type MapFile, type OpenFlows, openFlows } from "./flowMemory.js";
 import { FlowReport, type FlowStats } from "./flowReport.js";
 import { HealthServers } from "./health/HealthServers.js";
 import { ProxyHealth } from "./health/ProxyHealth.js";
@@ -46,6 +47,8 @@ export interface AgentParts {
   startWorker: (options: WorkerOptions) => Promise<WorkerControl>;
   buildImage: (input: TableInput) => SharedArrayBuffer;
   log: Log;
+  /** Native code's: memory for the flow table that outlives this process. */
+  mapFile: MapFile;
   /** Pods come and go by others' hands: one that cannot be attached does not stop the start. */
   lenientPods?: boolean;
   /** A Service's health check cannot be served here; for an Event. */
@@ -100,8 +103,8 @@ export class Agent {
   private reconciler: Reconciler | null = null;
   private worker: WorkerControl | null = null;
   /** Outlives the worker: flows go on where a thread had to be started again. */
-  private readonly flows: SharedArrayBuffer;
-  private readonly flowReport: FlowReport;
+  private flows!: OpenFlows;
+  private flowReport!: FlowReport;
   private readonly services: Services;
   /** Null where somebody else feeds them. */
   private readonly staticServices: StaticServices | null;
@@ -131,11 +134,9 @@ export class Agent {
           `node ${loaded.config.node} failed to start healthcheck "${namespace}/${name}" on port ${port}: ${message}`,
         ),
     });
-    const { node, dataplane } = loaded.config;
+    const { node } = loaded.config;
     this.services = parts.services ?? new Services({ node, externalIpRanges: ANYWHERE });
     this.staticServices = parts.services === undefined ? new StaticServices(this.services) : null;
-    this.flows = newFlowTable(dataplane.maxFlows);
-    this.flowReport = new FlowReport(new FlowReader(this.flows), this.services);
     this.server = new StatusServer({
       status: () => this.status(),
       counters: () => this.counters(),
@@ -161,6 +162,7 @@ export class Agent {
     stateDir.acquire();
     try {
       const record = new StateRecord(stateDir.recordFile, config.node, netns);
+      agent.openFlows();
       agent.worker = await agent.startWorker();
       agent.reconciler = new Reconciler({
         ...parts,
@@ -344,13 +346,21 @@ export class Agent {
     this.parts.log.info({}, "stopped; devices and routes stay for the next agent");
   }
 
+  /** The state directory is ours: nobody else uses the file. */
+  private openFlows(): void {
+    const { mapFile, log } = this.parts;
+    const { maxFlows } = this.loaded.config.dataplane;
+    this.flows = openFlows(this.stateDir.flowsFile, maxFlows, mapFile, log);
+    this.flowReport = new FlowReport(new FlowReader(this.flows.buffer), this.services);
+  }
+
   private startWorker(): Promise<WorkerControl> {
     const { threads, spinMicroseconds, cpuLatency } = this.loaded.config.dataplane;
     return this.parts.startWorker({
       threads,
       spinUs: spinMicroseconds,
       cpuLatency: cpuLatency !== "off",
-      flows: this.flows,
+      flows: this.flows.memory,
       onEvent: (event) => this.workerEvent(event),
     });
   }
@@ -371,6 +381,8 @@ export class Agent {
     try {
       // With two threads one may still run.
       await this.worker?.stop().catch(() => {});
+      // It may have ended while it was changing the table.
+      FlowTable.adopt(this.flows.buffer);
       this.worker = await this.startWorker();
       await this.reconciler.replaceWorker(this.worker);
       await this.publisher?.replaceWorker(this.worker);

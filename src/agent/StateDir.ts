@@ -7,6 +7,7 @@
  *   agent.sock   status socket
  *   ready        {pid, node}, while the agent is ready
  *   runtime      path of the directory of the pods that this agent runs itself, where it does
+ *   flows-BOOT   the flow table, for the next agent; BOOT is from this boot's id (proc(5), boot_id)
  *   config.json  the last config that came from an API server, for a start while that is away
  */
 import {
@@ -15,6 +16,7 @@ import {
   linkSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmdirSync,
@@ -28,6 +30,8 @@ import type { HostRecord } from "../reconcile/Reconciler.js";
 import type { RoutingRecord } from "../reconcile/routing.js";
 
 const RECORD_VERSION = 1;
+/** Beginning of the name of files with flow tables. */
+const FLOWS = "flows-";
 
 /** The state directory belongs to an agent that runs. */
 export class LockedError extends Error {
@@ -157,6 +161,7 @@ export class StateDir {
   readonly readyFile: string;
   readonly configFile: string;
   readonly runtimeFile: string;
+  readonly flowsFile: string;
   private readonly lockFile: string;
   /** Uppermost directory that create() made, "" where all existed. */
   private made = "";
@@ -168,6 +173,7 @@ export class StateDir {
     this.readyFile = join(path, "ready");
     this.configFile = join(path, "config.json");
     this.runtimeFile = join(path, "runtime");
+    this.flowsFile = join(path, `${FLOWS}${bootId()}`);
     this.lockFile = join(path, "agent.lock");
   }
 
@@ -185,6 +191,7 @@ export class StateDir {
     // What an agent that was killed left behind.
     rmSync(this.socketFile, { force: true });
     rmSync(this.readyFile, { force: true });
+    for (const file of this.flowsFiles()) if (file !== this.flowsFile) rmSync(file, { force: true });
   }
 
   /** Process that holds the lock and runs, 0 without one. */
@@ -209,7 +216,8 @@ export class StateDir {
   undo(): void {
     if (this.locked) {
       const { devices, routing } = readRecord(this.recordFile);
-      if (devices.length === 0 && routing === null) rmSync(this.recordFile, { force: true });
+      if (devices.length === 0 && routing === null)
+        for (const file of [this.recordFile, this.flowsFile]) rmSync(file, { force: true });
     }
     this.release();
     this.removeMade();
@@ -218,9 +226,19 @@ export class StateDir {
   /** Removes every file of ours, and the directory if it is empty then. */
   remove(): void {
     const { recordFile, socketFile, readyFile, configFile, runtimeFile, lockFile } = this;
-    for (const file of [recordFile, socketFile, readyFile, configFile, runtimeFile, lockFile])
-      rmSync(file, { force: true });
+    const files = [recordFile, socketFile, readyFile, configFile, runtimeFile, lockFile];
+    for (const file of [...files, ...this.flowsFiles()]) rmSync(file, { force: true });
     removeEmpty(this.path);
+  }
+
+  /** Of this boot and of others. */
+  private flowsFiles(): string[] {
+    try {
+      const names = readdirSync(this.path).filter((name) => name.startsWith(FLOWS));
+      return names.map((name) => join(this.path, name));
+    } catch {
+      return [];
+    }
   }
 
   private removeMade(): void {
@@ -261,6 +279,15 @@ export class StateDir {
       rmSync(mine, { force: true });
       rmSync(stale, { force: true });
     }
+  }
+}
+
+/** Enough of this boot's id to tell it from others. */
+function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").slice(0, 8);
+  } catch {
+    return "0";
   }
 }
 

@@ -83,6 +83,12 @@ export interface Native {
   readonly checksumKernels: readonly string[];
   /** Zeroed anonymous memory with MADV_HUGEPAGE, 2 MiB aligned, freed with the ArrayBuffer. */
   createArena(bytes: number): ArrayBuffer;
+  /**
+   * A file as memory (mmap(2), MAP_SHARED): made with mode 0600 and zeroes where it is not there, with
+   * all its blocks allocated. Every call maps it anew. EINVAL where the file has another size. Do not
+   * make the file shorter while somebody has it mapped.
+   */
+  mapFile(path: string, bytes: number): ArrayBuffer;
   /** Io over an arena of packet/layout.ts's ARENA; `wakeFd` from openEvent. Keeps the arena alive. */
   createIo(arena: ArrayBuffer, wakeFd: number): NativeIo;
   openTap(options: TapOptions): TapHandle;

@@ -23,7 +23,13 @@ export async function agentParts(node: string, logLevel: string): Promise<AgentP
   // A fault of the control side must not stop the dataplane, which has a thread of its own.
   process.on("uncaughtException", (err) => log.error({ err }, "uncaught exception; forwarding goes on"));
   process.on("unhandledRejection", (err) => log.error({ err }, "unhandled rejection; forwarding goes on"));
-  return { host: new NetlinkHost(native), startWorker, buildImage: buildTableImage, log };
+  return {
+    host: new NetlinkHost(native),
+    startWorker,
+    buildImage: buildTableImage,
+    log,
+    mapFile: native.mapFile,
+  };
 }
 
 /**

@@ -27,6 +27,7 @@ import {
   EVICT_NEVER,
   EVICT_UNREPLIED,
   EVICTION_OF,
+  FLOW_BACKEND,
   FLOW_CREATED,
   FLOW_HEADER,
   FLOW_MAGIC,
@@ -37,6 +38,7 @@ import {
   FLOW_REPLY,
   FLOW_SEEN,
   FLOW_SEQUENCE,
+  FLOW_SERVICE,
   FLOW_SHIFT,
   FLOW_STATE,
   FLOW_STATES,
@@ -137,6 +139,19 @@ export function checkFlowTable(words: Int32Array): void {
   }
 }
 
+/**
+ * Forgets which Services and backends flows belong to, in a table of an agent that has ended: the
+ * numbers are its own. Before threads wrap it.
+ */
+export function forgetServices(buffer: ArrayBufferLike): void {
+  const table = new FlowTable(buffer);
+  for (let record = 0; record < table.used; record++) {
+    const base = table.base(record);
+    table.words[base + FLOW_SERVICE] = 0;
+    table.words[base + FLOW_BACKEND] = 0;
+  }
+}
+
 export class FlowTable {
   /** The whole table. Stages read records here, from base(record) on. */
   readonly words: Int32Array;
@@ -202,6 +217,11 @@ export class FlowTable {
   /** Flows in the table. */
   get size(): number {
     return this.words[HEADER_COUNT];
+  }
+
+  /** Records that were ever used: flows are in none after these. */
+  get used(): number {
+    return this.words[HEADER_USED];
   }
 
   /** A counter (FlowCounter), over all threads and agents since the table was made. */

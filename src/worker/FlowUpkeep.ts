@@ -2,8 +2,15 @@
  * What the flow table needs besides packets: ageing, and removing flows that somebody asked to be
  * removed. A little of both after each breath, so that no packet waits for it, and more when there
  * was none. Knows no command; time is an argument.
+ *
+ * A table that was another agent's has flows of Services without numbers (forgetServices). They get
+ * those of now as soon as the Services are known again; a UDP flow whose backend has gone meanwhile is
+ * removed, as it would have been then.
  */
+
 import type { FlowTable } from "../tables/FlowTable.js";
+import { identifyFlow } from "../tables/identifyFlow.js";
+import type { ServiceTable } from "../tables/ServiceTable.js";
 
 /** Records looked at for expiry in a breath with packets: one to two microseconds. */
 const BUSY_RECORDS = 512;
@@ -15,6 +22,9 @@ const BEHIND_MS = 1000;
 const PAUSE_MS = 100;
 /** Tests of records in a breath. */
 const FLUSH_TESTS = 4096;
+
+/** Records looked at in a breath for flows without numbers. */
+const IDENTIFY_RECORDS = 512;
 
 interface Flush {
   tests: readonly Int32Array[];
@@ -28,6 +38,11 @@ export class FlowUpkeep {
   readonly #flushes: Flush[] = [];
   /** The last breath without packets. */
   #idleMs = 0;
+  /** Flows may lack their numbers; those found without in this round, and where it goes on (-1: none). */
+  #anonymous = true;
+  #unknown = 0;
+  #identifying = -1;
+  #services: ServiceTable | null = null;
 
   /** @param ages whether this thread is the one that removes expired flows */
   constructor(
@@ -40,9 +55,17 @@ export class FlowUpkeep {
     this.#flushes.push({ tests, record: 0, removed: 0, done });
   }
 
+  /** Services have come or changed: flows without numbers may get theirs. */
+  identify(services: ServiceTable): void {
+    if (!this.ages || !this.#anonymous) return;
+    this.#services = services;
+    this.#identifying = 0;
+    this.#unknown = 0;
+  }
+
   /** How long the thread may sleep, at most `longest` milliseconds. */
   longestWait(longest: number, nowMs: number): number {
-    if (this.#flushes.length > 0) return 0;
+    if (this.#flushes.length > 0 || this.#identifying >= 0) return 0;
     if (!this.ages || this.flows.size === 0) return longest;
     return ((nowMs - this.#idleMs) | 0) < BEHIND_MS ? longest : Math.min(longest, PAUSE_MS);
   }
@@ -51,7 +74,21 @@ export class FlowUpkeep {
   tend(nowMs: number, busy: boolean): void {
     if (this.ages && this.flows.size > 0) this.flows.age(nowMs, busy ? BUSY_RECORDS : IDLE_RECORDS);
     if (!busy) this.#idleMs = nowMs;
-    if (this.#flushes.length > 0) this.#flushSome(this.#flushes[0]!);
+    // First, so that what is removed by number is known by it.
+    if (this.#identifying >= 0) this.#identifySome();
+    else if (this.#flushes.length > 0) this.#flushSome(this.#flushes[0]!);
+  }
+
+  #identifySome(): void {
+    const { flows } = this;
+    const end = Math.min(flows.used, this.#identifying + IDENTIFY_RECORDS);
+    flows.enterBreath();
+    for (let record = this.#identifying; record < end; record++) {
+      if (!identifyFlow(flows, this.#services!, record)) this.#unknown++;
+    }
+    flows.leaveBreath();
+    this.#identifying = end < flows.used ? end : -1;
+    if (this.#identifying < 0) this.#anonymous = this.#unknown > 0;
   }
 
   #flushSome(flush: Flush): void {

@@ -49,6 +49,9 @@ export interface WorkerControl {
   stop(): Promise<void>;
 }
 
+/** Memory of a flow table: shared by this process, or a file that outlives it and that each thread maps. */
+export type FlowMemory = SharedArrayBuffer | { file: string; bytes: number };
+
 export interface WorkerOptions {
   /** Spinning before the thread blocks, in microseconds. */
   spinUs: number;
@@ -56,7 +59,7 @@ export interface WorkerOptions {
   cpuLatency: boolean;
   /** 1, or 2: one thread for each direction. */
   threads: 1 | 2;
-  /** The flow table that the threads work on, formatted (tables/FlowTable). */
-  flows: SharedArrayBuffer;
+  /** The flow table that the threads work on, formatted (tables/FlowTable) and adopted. */
+  flows: FlowMemory;
   onEvent: (event: WorkerEvent) => void;
 }

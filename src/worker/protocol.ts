@@ -1,6 +1,6 @@
 /** Messages between the control side and a dataplane thread. Types only. */
 import type { MessagePort } from "node:worker_threads";
-import type { WorkerEvent } from "./control.js";
+import type { FlowMemory, WorkerEvent } from "./control.js";
 
 /** What a thread receives on: everything, or one direction only. */
 export type Direction = "both" | "fromTaps" | "fromTunnel";
@@ -20,7 +20,7 @@ export interface ThreadData {
   /** COUNTERS doubles. */
   counters: SharedArrayBuffer;
   /** The flow table, formatted (tables/FlowTable), and this thread's number in it. */
-  flows: SharedArrayBuffer;
+  flows: FlowMemory;
   thread: number;
   commands: MessagePort;
 }

@@ -31,7 +31,10 @@ const control = new Int32Array(data.control);
 const arena = new Arena(native.createArena(ARENA.bytes));
 const io = native.createIo(arena.buffer, data.wakeFd);
 const counters = new Float64Array(data.counters);
-const flows = new FlowTable(data.flows, data.thread);
+const flows = new FlowTable(
+  data.flows instanceof SharedArrayBuffer ? data.flows : native.mapFile(data.flows.file, data.flows.bytes),
+  data.thread,
+);
 // One thread is enough, for as many as there are.
 const upkeep = new FlowUpkeep(flows, data.thread === 0);
 /** Chunks of the service table. */
@@ -82,6 +85,7 @@ function carryOut(command: Command): boolean {
       const { first, root, generation } = command;
       chunks.splice(first, chunks.length, ...command.chunks);
       breather.dataplane.services.adopt({ chunks, root, generation });
+      upkeep.identify(breather.dataplane.services);
     }
   } catch (e) {
     error = e instanceof Error ? e.message : String(e);

@@ -59,11 +59,15 @@ describe.skipIf(why !== "").each([1, 2] as const)(`Services, %s threads${skipped
   const answered = (process: TestProcess, name: string) => {
     const wanted = `${`${name}\n`.repeat(3)}`;
     return waitFor(() => process.stdout.endsWith(wanted), {
-      what: `answers of ${name}, not ${process.stdout.slice(-30)} ${process.stderr}`,
+      what: `answers of ${name}`,
     });
   };
+  const changes = () => agent.process.stderr.split("took over the new config").length;
+  /** Writes a config that differs from the last, and waits until the agent goes by it. */
   const change = async (backends: string[]) => {
+    const before = changes();
     agent.rewrite(JSON.stringify(config(backends)));
+    await waitFor(() => changes() > before, { what: "the new config" });
   };
 
   beforeAll(async () => {
@@ -109,7 +113,6 @@ describe.skipIf(why !== "").each([1, 2] as const)(`Services, %s threads${skipped
   });
 
   it("UDP moves when its pod is replaced; TCP stays until it ends, and new connections go to the new one", async () => {
-    await change([B.pods.b1!]);
     const datagrams = client("a1", "udp", VIP, "80", "5001");
     const connection = client("a2", "keep", VIP, "80");
     await answered(datagrams, "b1");
@@ -124,6 +127,36 @@ describe.skipIf(why !== "").each([1, 2] as const)(`Services, %s threads${skipped
     await answered(datagrams, "nobody");
     await change([B.pods.b1!, B.pods.b2!]);
     await waitFor(() => /b[12]\n$/.test(datagrams.stdout), { what: "an answer" });
+    await Promise.all([datagrams.stop(), connection.stop()]);
+  });
+
+  it("agents that stop, and die: connections go on, and UDP moves to the endpoint of then", async () => {
+    await change([B.pods.b1!]);
+    const connection = client("a2", "keep", VIP, "80");
+    const datagrams = client("a1", "udp", VIP, "80", "5003");
+    await answered(connection, "b1");
+    await answered(datagrams, "b1");
+    const restart = async (backends: string[]) => {
+      const text = JSON.stringify(config(backends));
+      agent = startAgent(net, lan.node[A.name]!, text, { stateDir });
+      await agent.ready(20_000);
+    };
+    // New connections would get another backend: the old one goes on by the table of before.
+    expect(await agent.stop()).toBe(0);
+    await restart([B.pods.b2!]);
+    await answered(connection, "b1");
+    await answered(datagrams, "b2");
+    expect(await podwire("list", "--service", "who", "-p", "tcp", "--reply-src", B.pods.b1!)).toMatch(
+      / ESTABLISHED .* service=default\/who:tcp\n/,
+    );
+    agent.process.kill("SIGKILL");
+    await agent.process.exited;
+    await restart([B.pods.b2!]);
+    await answered(connection, "b1");
+    await answered(datagrams, "b2");
+    expect(await ask("a2")).toBe("b2");
+    expect(connection.stdout).not.toContain("b2");
+    expect(connection.code).toBeNull();
     await Promise.all([datagrams.stop(), connection.stop()]);
   });
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -11,12 +11,20 @@ import { cleanup } from "../../../src/agent/cleanup.js";
 import { parseConfig } from "../../../src/agent/config.js";
 import type { FlowView } from "../../../src/agent/flowReport.js";
 import { ask, askAll } from "../../../src/agent/StatusServer.js";
+import { native } from "../../../src/binding/index.js";
 import { FakeHost, type FakeNamespace } from "../../../src/host/FakeHost.js";
 import { parseIpv4 } from "../../../src/model/ipv4.js";
 import { SILENT } from "../../../src/reconcile/Log.js";
 import { FlowTable } from "../../../src/tables/FlowTable.js";
-import { FLAG_DNAT, FLAG_EGRESS, FLOW_SERVICE, UDP_UNREPLIED } from "../../../src/tables/flowLayout.js";
-import type { WorkerOptions } from "../../../src/worker/control.js";
+import {
+  FLAG_DNAT,
+  FLAG_EGRESS,
+  FLOW_SERVICE,
+  HEADER_LOCK,
+  HEADER_VERSION,
+  UDP_UNREPLIED,
+} from "../../../src/tables/flowLayout.js";
+import type { FlowMemory, WorkerOptions } from "../../../src/worker/control.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
 import { draft } from "../../support/flows.js";
 import { waitFor } from "../../support/netns.js";
@@ -27,6 +35,8 @@ let own: FakeNamespace;
 let workers: { worker: FakeWorker; options: WorkerOptions }[];
 let agents: Agent[];
 let logged: string[];
+/** The file system has no room. */
+let full: boolean;
 
 function text(change: Record<string, unknown> = {}): string {
   return JSON.stringify(
@@ -53,9 +63,18 @@ function parts(): AgentParts {
       workers.push({ worker, options });
       return worker;
     },
+    mapFile: (path, bytes) => {
+      if (full) throw new Error("no space left on device");
+      return native.mapFile(path, bytes);
+    },
     buildImage: (input) => workers[0]!.worker.buildImage(input),
     log: { debug: say, info: say, warn: say, error: say },
   };
+}
+
+/** The flow table that a worker is given. */
+function map(flows: FlowMemory): ArrayBufferLike {
+  return flows instanceof SharedArrayBuffer ? flows : native.mapFile(flows.file, flows.bytes);
 }
 
 async function start(change: Record<string, unknown> = {}): Promise<Agent> {
@@ -82,6 +101,7 @@ beforeEach(() => {
   workers = [];
   agents = [];
   logged = [];
+  full = false;
 });
 afterEach(async () => {
   for (const agent of agents) await agent.stop();
@@ -322,7 +342,7 @@ describe("running", () => {
     test("flows are listed by their names, counted and removed over the socket", async () => {
       await start({ services: [web], dataplane: { maxFlows: 1024 } });
       const { options, worker } = workers[0]!;
-      const table = new FlowTable(options.flows);
+      const table = new FlowTable(map(options.flows));
       const nowMs = Number(process.hrtime.bigint() / 1_000_000n) | 0;
       const row = worker.services.find(parseIpv4("10.152.183.10")!, 17, 53);
       for (let n = 0; n < 10; n++) {
@@ -364,6 +384,86 @@ describe("running", () => {
       expect(table.size).toBe(10);
       expect(await ask(socket, "flushFlows", { service: "web", sourcePort: 1004 })).toEqual({ removed: 1 });
       expect(await ask(socket, "flushFlows", { source: "10.1.79.0/24" })).toEqual({ removed: 9 });
+    });
+  });
+
+  describe("the flow table", () => {
+    const insert = (table: FlowTable, n: number) => {
+      const words = draft(
+        17,
+        { source: "10.1.79.65", destination: "10.152.183.10", sourcePort: n, destinationPort: 53 },
+        { source: "10.1.235.193", destination: "10.1.79.65", sourcePort: 53, destinationPort: n },
+        UDP_UNREPLIED,
+        FLAG_DNAT,
+      );
+      words[FLOW_SERVICE] = 77;
+      return table.insert(words, Number(process.hrtime.bigint() / 1_000_000n) | 0);
+    };
+    const stored = () => readdirSync(join(base, "state")).filter((name) => name.startsWith("flows-"));
+
+    test("is the next agent's too, whose numbers of Services are others", async () => {
+      const first = await start({ dataplane: { maxFlows: 1024 } });
+      insert(new FlowTable(map(workers[0]!.options.flows)), 1);
+      await first.stop();
+      expect(statSync(join(base, "state", stored()[0]!)).mode & 0o777).toBe(0o600);
+      const second = await start({ dataplane: { maxFlows: 1024 } });
+      expect(second.status().flows).toEqual({ flows: 1, capacity: 1024, egress: 0 });
+      const table = new FlowTable(map(workers[1]!.options.flows));
+      const found = table.find(parseIpv4("10.1.79.65")!, parseIpv4("10.152.183.10")!, (1 << 16) | 53, 17, 0);
+      expect(found & 1).toBe(0);
+      expect(table.words[table.base(found >> 1) + FLOW_SERVICE]).toBe(0);
+      await second.stop();
+      await cleanup(join(base, "state"), host, false);
+      expect(existsSync(join(base, "state"))).toBe(false);
+    });
+
+    test("an agent that died with the lock in its hand, or within a breath, leaves a table that works", async () => {
+      const first = await start({ dataplane: { maxFlows: 1024 } });
+      const left = new FlowTable(map(workers[0]!.options.flows), 1);
+      insert(left, 1);
+      left.enterBreath();
+      left.words[HEADER_LOCK] = 2;
+      await first.stop();
+      const second = await start({ dataplane: { maxFlows: 1024 } });
+      const table = new FlowTable(map(workers[1]!.options.flows));
+      expect(insert(table, 2)).toBeGreaterThanOrEqual(0);
+      expect(second.status().flows.flows).toBe(2);
+    });
+
+    test.each([
+      ["of another size", { maxFlows: 2048 }, () => {}],
+      [
+        "of another version",
+        { maxFlows: 1024 },
+        (words: Int32Array) => void words.fill(-1, HEADER_VERSION, HEADER_VERSION + 1),
+      ],
+    ])("one %s is refused, and made anew", async (_, dataplane, spoil) => {
+      const first = await start({ dataplane: { maxFlows: 1024 } });
+      const table = new FlowTable(map(workers[0]!.options.flows));
+      insert(table, 1);
+      spoil(table.words);
+      await first.stop();
+      const second = await start({ dataplane });
+      expect(second.status().flows).toMatchObject({ flows: 0, capacity: dataplane.maxFlows });
+      expect(logged).toContain("could not take over the flows of the agent before");
+      expect(stored()).toHaveLength(1);
+    });
+
+    test("that of another boot goes", async () => {
+      const first = await start();
+      await first.stop();
+      renameSync(join(base, "state", stored()[0]!), join(base, "state", "flows-elsewhen"));
+      await start();
+      expect(stored()).toHaveLength(1);
+      expect(stored()).not.toContain("flows-elsewhen");
+    });
+
+    test("without room for a file the agent runs with memory of its own", async () => {
+      full = true;
+      const agent = await start();
+      expect(workers[0]!.options.flows).toBeInstanceOf(SharedArrayBuffer);
+      expect(agent.status().flows.flows).toBe(0);
+      expect(stored()).toEqual([]);
     });
   });
 

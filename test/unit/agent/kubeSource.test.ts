@@ -8,6 +8,7 @@ import { KubeSource } from "../../../src/agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../../../src/agent/lastConfig.js";
 import type { Machine } from "../../../src/agent/machine.js";
 import { SERVICE_HOST_DEFAULTS } from "../../../src/agent/serviceHost.js";
+import { native } from "../../../src/binding/index.js";
 import { loaded } from "../../../src/cli/agentKube.js";
 import { vtepMac } from "../../../src/desired/mac.js";
 import { FakeHost } from "../../../src/host/FakeHost.js";
@@ -141,6 +142,7 @@ async function attachedAgent(): Promise<{ config: AgentConfig }> {
     host,
     startWorker: async () => worker,
     buildImage: worker.buildImage,
+    mapFile: native.mapFile,
     log: { debug: say, info: say, warn: say, error: say },
     lenientPods: true,
   });
@@ -493,6 +495,7 @@ test("feeds the agent: tables and devices follow the API", async () => {
       host,
       startWorker: async () => worker,
       buildImage: worker.buildImage,
+      mapFile: native.mapFile,
       log: { debug: say, info: say, warn: say, error: say },
       lenientPods: true,
       services: master.source.services,

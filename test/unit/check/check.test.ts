@@ -10,6 +10,7 @@ import { Agent } from "../../../src/agent/Agent.js";
 import { KubeSource } from "../../../src/agent/kubeSource.js";
 import { ask } from "../../../src/agent/StatusServer.js";
 import { SERVICE_HOST_DEFAULTS } from "../../../src/agent/serviceHost.js";
+import { native } from "../../../src/binding/index.js";
 import { checkCluster } from "../../../src/check/cluster.js";
 import { type AgentFacts, checkNode } from "../../../src/check/node.js";
 import { checkCommand } from "../../../src/cli/check.js";
@@ -65,7 +66,14 @@ beforeEach(async () => {
       file: "kubeconfig",
       problem: () => ({ file: "", line: 0, column: 0, field: "", message: "", remedy: "" }),
     },
-    { host, startWorker: async () => worker, buildImage: worker.buildImage, log: SILENT, lenientPods: true },
+    {
+      host,
+      startWorker: async () => worker,
+      buildImage: worker.buildImage,
+      mapFile: native.mapFile,
+      log: SILENT,
+      lenientPods: true,
+    },
   );
   closing.push(() => agent.stop());
   await here.feed(config, (next) => agent.update(next));

@@ -1,7 +1,24 @@
 import { describe, expect, test } from "vitest";
 import { type FlowTable, newFlowTable, FlowTable as Table } from "../../../src/tables/FlowTable.js";
 import { type FlowFilter, flowTests } from "../../../src/tables/flowFilter.js";
-import { FLOW_BACKEND, FLOW_SERVICE, TIMEOUT_OF, UDP_UNREPLIED } from "../../../src/tables/flowLayout.js";
+import {
+  FLAG_DNAT,
+  FLOW_BACKEND,
+  FLOW_SERVICE,
+  FLOW_STATE,
+  STATE_FREE,
+  TCP_ESTABLISHED,
+  TIMEOUT_OF,
+  UDP_UNREPLIED,
+} from "../../../src/tables/flowLayout.js";
+import {
+  FRONTEND_CLUSTER_IP,
+  FRONTEND_NODE_PORT,
+  RING_DROP,
+  RING_REJECT,
+  ServiceTable,
+  ServiceTableBuilder,
+} from "../../../src/tables/ServiceTable.js";
 import { FlowUpkeep } from "../../../src/worker/FlowUpkeep.js";
 import { draft } from "../../support/flows.js";
 
@@ -62,6 +79,104 @@ describe("flush", () => {
     });
     upkeep.tend(0, false);
     expect(done).toBe(0);
+  });
+});
+
+describe("flows of an agent before", () => {
+  const [TCP, VIP] = [6, 0x0a98b701];
+  const [FIRST, SECOND, GONE] = [0x0a014f41, 0x0a014f42, 0x0a014f43];
+
+  /** Port 80 of VIP and node port 30080, with the first two backends at 8080. */
+  function services(): ServiceTable {
+    const builder = new ServiceTableBuilder();
+    const ring = builder.acquireRing(Int32Array.of(FIRST, 8080, 0, 11, SECOND, 8080, 0, 12));
+    const row = { affinitySeconds: 0, inside: ring, outside: RING_DROP, ranges: 0 };
+    for (const protocol of [TCP, UDP]) {
+      builder.setFrontend(VIP, protocol, 80, { ...row, flags: FRONTEND_CLUSTER_IP, service: protocol });
+      builder.setFrontend(0, protocol, 30080, {
+        ...row,
+        inside: RING_REJECT,
+        outside: ring,
+        flags: FRONTEND_NODE_PORT,
+        service: protocol,
+      });
+    }
+    const table = new ServiceTable();
+    table.adopt(builder.commit());
+    return table;
+  }
+
+  const asked = (
+    protocol: number,
+    port: number,
+    to: number,
+    l4Port: number,
+    backend: number,
+    flags: number,
+  ) =>
+    draft(
+      protocol,
+      { source: 0x0a01ebd1, destination: to, sourcePort: port, destinationPort: l4Port },
+      { source: backend, destination: 0x0a01ebd1, sourcePort: 8080, destinationPort: port },
+      protocol === UDP ? UDP_UNREPLIED : TCP_ESTABLISHED,
+      flags,
+    );
+
+  test("get the numbers of now; UDP to a backend that went meanwhile ends", () => {
+    const table = new Table(newFlowTable(65_536));
+    const flow = (...args: Parameters<typeof asked>) => table.insert(asked(...args), 0);
+    const dnat = FLAG_DNAT;
+    // More than one breath's worth in front of them.
+    for (let n = 0; n < 2_000; n++) flow(TCP, n, FIRST, 9, FIRST, 0);
+    const records = {
+      udp: flow(UDP, 1, VIP, 80, FIRST, dnat),
+      tcp: flow(TCP, 1, VIP, 80, SECOND, dnat),
+      nodePort: flow(UDP, 2, 0xc0a8021e | 0, 30080, SECOND, dnat),
+      udpGone: flow(UDP, 3, VIP, 80, GONE, dnat),
+      tcpGone: flow(TCP, 3, VIP, 80, GONE, dnat),
+      plain: flow(UDP, 4, VIP, 80, FIRST, 0),
+      deleted: flow(UDP, 5, VIP + 1, 80, GONE, dnat),
+      noSuchPort: flow(UDP, 6, VIP, 30080, FIRST, dnat),
+    };
+    const upkeep = new FlowUpkeep(table, true);
+    const identify = (known: ServiceTable) => {
+      upkeep.identify(known);
+      let breaths = 0;
+      for (; upkeep.longestWait(1000, 0) === 0; breaths++) upkeep.tend(0, true);
+      return breaths;
+    };
+    // Before anything is known of Services nothing is decided.
+    expect(identify(new ServiceTable())).toBe(4);
+    expect(table.size).toBe(2_008);
+    expect(identify(services())).toBe(4);
+    const seen = Object.entries(records).map(([name, record]) => {
+      const base = table.base(record);
+      const living = table.words[base + FLOW_STATE] !== STATE_FREE;
+      return [name, living ? [table.words[base + FLOW_SERVICE], table.words[base + FLOW_BACKEND]] : "gone"];
+    });
+    expect(Object.fromEntries(seen)).toEqual({
+      udp: [UDP, 11],
+      tcp: [TCP, 12],
+      nodePort: [UDP, 12],
+      udpGone: "gone",
+      tcpGone: [TCP, 0],
+      plain: [0, 0],
+      deleted: [0, 0],
+      noSuchPort: [0, 0],
+    });
+  });
+
+  test("are looked for until none is left", () => {
+    const table = new Table(newFlowTable(1024));
+    table.insert(asked(UDP, 1, VIP, 80, FIRST, FLAG_DNAT), 0);
+    const upkeep = new FlowUpkeep(table, true);
+    for (const known of [new ServiceTable(), services()]) {
+      upkeep.identify(known);
+      expect(upkeep.longestWait(1000, 0)).toBe(0);
+      upkeep.tend(0, true);
+    }
+    upkeep.identify(services());
+    expect(upkeep.longestWait(1000, 0)).toBe(1000);
   });
 });
 
