@@ -183,12 +183,12 @@ describe("a machine that is not fit", () => {
 });
 
 describe("a node that carries Services", () => {
-  const services = { healthz: null, vips: ["192.168.2.36"] };
+  const serviceHost = { healthz: null, vips: ["192.168.2.36"] };
   const rules = () => own.ruleTable.map(({ preference, table }) => `${preference} ${table}`);
 
   test("is routed for them, is recorded, and is brought back by cleanup", async () => {
     const before = [...own.ruleTable];
-    await (await start({ services })).stop();
+    await (await start({ serviceHost })).stop();
     expect(rules()).toEqual(expect.arrayContaining(["40 255", "50 4789", "60 4789", "100 255"]));
     expect(own.sysctls.get("net/ipv4/conf/eth0/forwarding")).toBe("1");
     const { restored, failed } = await cleanup(join(base, "state"), host, false);
@@ -200,7 +200,7 @@ describe("a node that carries Services", () => {
   });
 
   test("what cannot be restored stays in the record", async () => {
-    await (await start({ services })).stop();
+    await (await start({ serviceHost })).stop();
     const mend = host.failOn(/delete rule 60/, "EPERM");
     const { failed } = await cleanup(join(base, "state"), host, false);
     expect(failed).toMatchObject([{ device: "the node's routing" }]);
@@ -211,7 +211,7 @@ describe("a node that carries Services", () => {
 
   test("runs on where its routing cannot be set, says so, and tries again", async () => {
     const mend = host.failOn(/add rule 50/, "EPERM");
-    const agent = await start({ services });
+    const agent = await start({ serviceHost });
     expect(agent.status().devices).toContainEqual(
       expect.objectContaining({ id: "routing", state: "failed", message: expect.stringMatching(/EPERM/) }),
     );
@@ -232,7 +232,7 @@ describe("a node that carries Services", () => {
       protocol: 4,
       priority: 0,
     });
-    const agent = await start({ services });
+    const agent = await start({ serviceHost });
     expect(agent.status().devices.find(({ id }) => id === "node")).toMatchObject({
       state: "failed",
       message: "a route 192.168.2.36/32 dev eth0 exists",
@@ -244,7 +244,7 @@ describe("a node that carries Services", () => {
   });
 
   test("a rule that is taken away is noticed", async () => {
-    await start({ services });
+    await start({ serviceHost });
     own.ruleTable = own.ruleTable.filter(({ preference }) => preference !== 50);
     for (const changed of host.watchers) changed();
     await waitFor(() => rules().includes("50 4789"));
@@ -257,7 +257,7 @@ describe("a node that carries Services", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as AddressInfo;
     await new Promise((resolve) => server.close(resolve));
-    const changed = { services: { ...services, healthz: `127.0.0.1:${port}` } };
+    const changed = { serviceHost: { ...serviceHost, healthz: `127.0.0.1:${port}` } };
     const loaded = parseConfig("agent.yaml", text(changed));
     const agent = await Agent.start(loaded, { ...parts(), clock });
     agents.push(agent);
@@ -316,31 +316,38 @@ describe("running", () => {
       backends: backends.map((address) => ({ address })),
     });
     const web = service("default/web", "10.152.183.10", "10.1.235.193", "10.1.235.194");
+    /** Of the tests' own machine no port is taken. */
+    const NO_HEALTHZ = { healthz: null };
     const backends = (worker: FakeWorker) => {
       const row = worker.services.find(parseIpv4("10.152.183.10")!, 17, 53);
       return row < 0 ? -1 : worker.services.count(worker.services.insideRing(row));
     };
 
     test("are there when the agent is ready, change with it, and come to another worker", async () => {
-      const agent = await start({ services: [web] });
+      const agent = await start({ serviceHost: NO_HEALTHZ, services: [web] });
       expect(backends(workers[0]!.worker)).toBe(2);
       // After the routes to them.
       const { commands } = workers[0]!.worker;
       expect(commands.indexOf("publishServices")).toBeGreaterThan(commands.indexOf("publish"));
       expect(agent.status().services).toMatchObject({ count: 1 });
-      await agent.reload(text({ services: [service("default/web", "10.152.183.10", "10.1.235.193")] }));
+      await agent.reload(
+        text({
+          serviceHost: NO_HEALTHZ,
+          services: [service("default/web", "10.152.183.10", "10.1.235.193")],
+        }),
+      );
       expect(backends(workers[0]!.worker)).toBe(1);
       workers[0]!.options.onEvent({ type: "exit", message: "out of memory" });
       await waitFor(() => workers[1] !== undefined && backends(workers[1].worker) === 1, {
         what: "the second worker's Services",
       });
-      await agent.reload(text());
+      await agent.reload(text({ serviceHost: NO_HEALTHZ }));
       expect(backends(workers[1]!.worker)).toBe(-1);
       expect(agent.status().services).toMatchObject({ count: 0 });
     });
 
     test("flows are listed by their names, counted and removed over the socket", async () => {
-      await start({ services: [web], dataplane: { maxFlows: 1024 } });
+      await start({ serviceHost: NO_HEALTHZ, services: [web], dataplane: { maxFlows: 1024 } });
       const { options, worker } = workers[0]!;
       const table = new FlowTable(map(options.flows));
       const nowMs = Number(process.hrtime.bigint() / 1_000_000n) | 0;

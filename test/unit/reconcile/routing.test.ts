@@ -21,7 +21,7 @@ function wanted(services: Record<string, unknown> = {}): RoutingSpec {
       underlay: { address: "192.168.2.30" },
       podPool: "10.1.0.0/16",
       blocks: ["10.1.235.192/26"],
-      services,
+      serviceHost: services,
     }),
   );
   return desiredHost(config, { underlayMtu: 1500, addresses: ADDRESSES }).routing!;
