@@ -1,7 +1,7 @@
 /** Which state machine a row's protocol has, and what of the packet it is told. */
+import * as icmp from "../wire/icmp.js";
 import * as ipv4 from "../wire/ipv4.js";
 import * as tcp from "../wire/tcp.js";
-import * as udp from "../wire/udp.js";
 import type { Dataplane } from "./Dataplane.js";
 import { firstDatagramState, trackDatagram } from "./datagramState.js";
 import { firstSctpState, trackSctp } from "./sctpState.js";
@@ -13,6 +13,8 @@ export function firstState(dp: Dataplane, i: number): number {
   const protocol = batch.protocol[i];
   if (protocol === ipv4.PROTOCOL_TCP) return firstTcpState(view.getUint8(batch.l4[i] + tcp.FLAGS));
   if (protocol === ipv4.PROTOCOL_SCTP) return firstSctpState(view, batch.l4[i], batch.end[i]);
+  // An answer to a question that nobody asked by us.
+  if (protocol === ipv4.PROTOCOL_ICMP && view.getUint8(batch.l4[i]) === icmp.ECHO_REPLY) return 0;
   return firstDatagramState(protocol);
 }
 
@@ -54,10 +56,4 @@ export function trackRow(dp: Dataplane, i: number): boolean {
 function payloadOf(dp: Dataplane, i: number, header: number): number {
   const { batch } = dp;
   return (batch.end[i] - batch.l4[i] - header) * batch.segments[i] - batch.short[i];
-}
-
-/** Bytes of a transport header without options, 0 for a protocol that is not known. */
-export function minimumHeader(protocol: number): number {
-  if (protocol === ipv4.PROTOCOL_TCP) return tcp.HEADER_MIN;
-  return protocol === ipv4.PROTOCOL_UDP ? udp.HEADER : 0;
 }
