@@ -8,18 +8,10 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
+import { recordedLabPods } from "../lab/agents.js";
 import { nodeFacts, podsWide, walkthroughPods } from "../lab/cluster.js";
 import { LabError } from "../lab/errors.js";
-import {
-  down,
-  endedProcesses,
-  examine,
-  type LabReport,
-  labPods,
-  report,
-  type Say,
-  up,
-} from "../lab/lifecycle.js";
+import { down, endedProcesses, examine, type LabReport, report, type Say, up } from "../lab/lifecycle.js";
 import {
   ADMIN_KUBECONFIG,
   BIN_DIRECTORY,
@@ -153,8 +145,7 @@ function hints(say: Say): void {
   say("\nThe lab is up. In another terminal:");
   say("  podwire lab status");
   say("  podwire lab shell k8s-master          # then: kubectl get pod -o wide");
-  const other = labPods().find(({ label }) => label === "a1");
-  if (other !== undefined) say(`  podwire lab exec n0 -- curl -s ${other.address}:${other.l4Port}`);
+  say("  podwire lab exec k8s-master -- kubectl exec -it ds/nginx-ds -- bash");
 }
 
 async function runUp(options: RunOptions, owned: boolean, signal: AbortSignal): Promise<number> {
@@ -200,7 +191,7 @@ function requireRunning(): void {
 }
 
 function placeOf(name: string): Place {
-  const place = findPlace(name, labPods());
+  const place = findPlace(name, recordedLabPods());
   if ("problem" in place) throw new LabError(place.problem, "LAB_NO_SUCH_PLACE");
   return place;
 }
@@ -222,17 +213,21 @@ function printReport(lab: LabReport): void {
     node.block,
     agentState(alive, health?.ready),
   ]);
-  const pods = lab.pods.map(({ pod, alive }) => [
-    pod.namespace,
-    pod.name,
-    pod.address,
-    pod.node,
-    `${pod.application} ${alive ? "runs" : "ended"}`,
-  ]);
+  const pods = lab.pods.flatMap((pod) =>
+    pod.containers.map(({ image, running, restarts }) => [
+      pod.namespace,
+      pod.name,
+      pod.address,
+      pod.node,
+      image,
+      running ? "runs" : "ended",
+      String(restarts),
+    ]),
+  );
   for (const { name, alive } of lab.services) console.log(`The ${name} ${alive ? "runs" : "has ended"}.`);
   console.log(`KUBECONFIG=${ADMIN_KUBECONFIG} on the nodes.`);
   console.log(`\n${table(["NODE", "ADDRESS", "BLOCK", "AGENT"], nodes)}`);
-  console.log(`\n${table(["NAMESPACE", "NAME", "IP", "NODE", "PROGRAM"], pods)}`);
+  console.log(`\n${table(["NAMESPACE", "NAME", "IP", "NODE", "IMAGE", "STATE", "RESTARTS"], pods)}`);
 }
 
 function isHealthy(lab: LabReport): boolean {
@@ -240,7 +235,7 @@ function isHealthy(lab: LabReport): boolean {
     lab.verdict === "running" &&
     lab.services.every(({ alive }) => alive) &&
     lab.nodes.every(({ health }) => health?.ready === true) &&
-    lab.pods.every(({ alive }) => alive)
+    lab.pods.every(({ containers }) => containers.every(({ running }) => running))
   );
 }
 
@@ -257,7 +252,13 @@ async function statusCommand(options: { json?: boolean }): Promise<number> {
           agentAlive: alive,
           ready: health?.ready === true,
         })),
-        pods: lab.pods.map(({ pod, alive }) => ({ ...pod, programAlive: alive })),
+        pods: lab.pods.map(({ namespace, name, address, node, containers }) => ({
+          namespace,
+          name,
+          address,
+          node,
+          containers,
+        })),
       }),
     );
   } else {
@@ -283,17 +284,6 @@ async function execCommand(where: string, command: string[]): Promise<number> {
   requireRunning();
   const place = placeOf(where);
   return runAttached(inNamespace(place.namespace, command), environmentOf(place));
-}
-
-/** The pod runner, in the network of the API server's node; ends with the process. */
-async function servePods(): Promise<number> {
-  const [{ PodRunner }, { KubeClient }] = await Promise.all([
-    import("../lab/PodRunner.js"),
-    import("../kube/KubeClient.js"),
-  ]);
-  const api = await KubeClient.fromFile(ADMIN_KUBECONFIG);
-  new PodRunner(api, isInside(), (line) => console.error(`${new Date().toISOString()} ${line}`)).start();
-  return 0;
 }
 
 async function downCommand(): Promise<number> {
@@ -417,11 +407,6 @@ export function labCommand(): Command {
     .argument("<command...>", "the command, after --")
     .passThroughOptions()
     .action(action("visit", (where: string, command: string[]) => execCommand(where, command)));
-
-  lab
-    .command("serve-pods", { hidden: true })
-    .description("run the programs of the lab's pods; `up` starts it")
-    .action(action("visit", servePods));
 
   lab
     .command("down")

@@ -1,18 +1,20 @@
 /**
- * Owns the agents of the lab: their start, and what they answer when asked how they are.
- * Must not know the programs in the pods.
+ * Owns the agents of the lab: their start, what they answer when asked how they are, and the pods that
+ * they run.
  */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { AgentStatus } from "../agent/Agent.js";
+import { removePods } from "../agent/podRuntime.js";
 import { ask } from "../agent/StatusServer.js";
+import { type RecordedPod, recordedPods } from "../runtime/recordedPods.js";
 import type { CounterSnapshot } from "../worker/control.js";
 import { LabError } from "./errors.js";
-import { agentArguments, hostNamespace, inNamespace, nodePaths } from "./plan.js";
+import { agentArguments, hostNamespace, inNetwork, nodePaths } from "./plan.js";
 import { isAlive, type ProcessId, startDetached, tail } from "./processes.js";
-import type { LabNode } from "./walkthrough.js";
+import { type LabNode, NODES } from "./walkthrough.js";
 
 /** The program that we are part of. */
 export const PODWIRE = fileURLToPath(new URL("../cli/main.js", import.meta.url));
@@ -32,7 +34,7 @@ export function startAgent(node: LabNode): ProcessId {
   const { log, stateDir } = nodePaths(node.name);
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const command = [process.execPath, PODWIRE, ...agentArguments(node)];
-  return startDetached(inNamespace(hostNamespace(node.name), command), log);
+  return startDetached(inNetwork(hostNamespace(node.name), command), log);
 }
 
 /** Asks a node's agent how it is; null if it does not answer. */
@@ -74,4 +76,15 @@ export async function waitForAgent(
     }
     await sleep(50, undefined, { signal });
   }
+}
+
+/** The pods that have a network, as the agents' runtimes have recorded them: node by node. */
+export function recordedLabPods(): RecordedPod[] {
+  const all = NODES.flatMap(({ name }) => recordedPods(nodePaths(name).runtimeDir));
+  return all.filter(({ netns }) => existsSync(netns));
+}
+
+/** Ends every pod of the agents, which must have ended, and removes what belongs to it. */
+export async function removeAllPods(): Promise<void> {
+  await Promise.all(NODES.map(({ name }) => removePods(nodePaths(name).stateDir)));
 }

@@ -23,13 +23,13 @@ import {
 import {
   type CommandResult,
   isAlive,
+  isListening,
   type ProcessId,
   run,
   runOrThrow,
   startDetached,
   tail,
 } from "./processes.js";
-import { isListening } from "./programs.js";
 import { applicationOf, DAEMON_SETS, IMAGES, type LabPod, labelOf, NODES } from "./walkthrough.js";
 
 const API_TIMEOUT_MS = 20_000;
@@ -136,6 +136,7 @@ interface Item {
   metadata: {
     namespace?: string;
     name: string;
+    uid: string;
     annotations?: Record<string, string>;
     deletionTimestamp?: string;
     ownerReferences?: { kind: string; name: string }[];
@@ -169,12 +170,11 @@ export function podsOf(found: readonly Item[]): LabPod[] {
         .flatMap(({ metadata, spec, status }): LabPod[] => {
           const application = applicationOf(spec.containers?.[0]?.image ?? "");
           if (application === null) return [];
-          const { namespace = "default", name } = metadata;
+          const { namespace = "default", name, uid } = metadata;
           const { l4Port } = IMAGES[application];
           const label = labelOf(application, node.name);
-          return [
-            { namespace, name, label, application, l4Port, address: status?.podIP ?? "", node: node.name },
-          ];
+          const address = status?.podIP ?? "";
+          return [{ uid, namespace, name, label, application, l4Port, address, node: node.name }];
         }),
     ),
   );

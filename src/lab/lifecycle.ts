@@ -1,27 +1,27 @@
 /**
  * Owns the life of the lab: up, down, and what a crashed run left. Order of up: namespaces, API server,
- * pinned blocks and nodes' certificates, agents and pod runner, DaemonSets. Order of down: processes,
- * namespaces, files. Must not know the command line.
+ * pinned blocks and nodes' certificates, agents, DaemonSets. Order of down: agents and API server, pods,
+ * whatever else runs in the namespaces, namespaces, files. Must not know the command line.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { type AgentHealth, agentHealth, PODWIRE, startAgent, waitForAgent } from "./agents.js";
+import type { RecordedPod } from "../runtime/recordedPods.js";
+import {
+  type AgentHealth,
+  agentHealth,
+  PODWIRE,
+  recordedLabPods,
+  removeAllPods,
+  startAgent,
+  waitForAgent,
+} from "./agents.js";
 import { applyDaemonSets, joinNodes, pinBlocks, startApiServer, waitForApiServer } from "./cluster.js";
 import { Interrupted, LabError } from "./errors.js";
 import { existingNamespaces, makeNamespaces, processesInside, removeNamespaces } from "./namespaces.js";
-import {
-  API_LOG,
-  API_NODE,
-  BIN_DIRECTORY,
-  hostNamespace,
-  namespacePath,
-  nodePaths,
-  POD_RUNNER_LOG,
-} from "./plan.js";
-import { labPod, type PodRecord, readPods } from "./podRecords.js";
-import { ancestors, endAll, isAlive, type ProcessId, self, startDetached, waitForEnd } from "./processes.js";
+import { API_LOG, BIN_DIRECTORY, nodePaths } from "./plan.js";
+import { ancestors, endAll, isAlive, type ProcessId, self, waitForEnd } from "./processes.js";
 import { ensureKubectl, ensurePrograms, ensureTun } from "./requirements.js";
 import { judge, type LabState, readState, removeState, type Verdict, withLock, writeState } from "./state.js";
-import { DAEMON_SETS, type LabNode, type LabPod, NODES } from "./walkthrough.js";
+import { DAEMON_SETS, type LabNode, NODES } from "./walkthrough.js";
 
 export type Say = (line: string) => void;
 
@@ -35,8 +35,10 @@ export interface UpOptions {
 }
 
 const AGENT_TIMEOUT_MS = 20_000;
-/** An agent needs a moment to end well; nothing else in the lab does. */
+/** An agent needs a moment to end well. */
 const GRACE_MS = 3000;
+/** What else runs in the lab: shells, and what they have started. */
+const LEFTOVER_GRACE_MS = 1000;
 /** How long the owner of a lab may take to clear it. */
 const OWNER_TIMEOUT_MS = 30_000;
 
@@ -106,7 +108,6 @@ async function build({ owned, signal, say }: UpOptions): Promise<number> {
   await timed(`${NODES.length} agents ready`, async () => {
     const agents = NODES.map((node): [LabNode, ProcessId] => [node, startAgent(node)]);
     state.agents = agents.map(([node, id]) => ({ node: node.name, ...id }));
-    state.services.push({ name: POD_RUNNER, ...startPodRunner() });
     writeState(state);
     await Promise.all(agents.map(([node, id]) => waitForAgent(node, id, AGENT_TIMEOUT_MS, signal)));
   });
@@ -116,44 +117,35 @@ async function build({ owned, signal, say }: UpOptions): Promise<number> {
 }
 
 const API_SERVER = "API server";
-const POD_RUNNER = "pod runner";
-
-/**
- * In the network of the API server's node, but among our own mounts: a namespace that is made behind
- * `ip netns exec` would be seen there only.
- */
-function startPodRunner(): ProcessId {
-  const network = namespacePath(hostNamespace(API_NODE.name));
-  const command = ["nsenter", `--net=${network}`, "--", process.execPath, PODWIRE, "lab", "serve-pods"];
-  return startDetached(command, POD_RUNNER_LOG);
-}
 
 export interface Cleared {
   namespaces: number;
   processes: number;
 }
 
-/** Ends every process of the lab, removes its namespaces and files. To be called under the lock. */
+/** Ends every process of the lab, removes its pods, namespaces and files. To be called under the lock. */
 async function clear(): Promise<Cleared> {
   const state = readState();
   if (state !== null) writeState({ ...state, phase: "stopping" });
   const spared = ancestors();
-  const recorded = state === null ? [] : [...state.services, ...state.agents, ...readPods()];
-  const processes = new Map<number, ProcessId>();
-  for (const id of [...recorded.filter(isAlive), ...(await processesInside(existingNamespaces()))]) {
-    if (!spared.has(id.pid)) processes.set(id.pid, { pid: id.pid, startTime: id.startTime });
-  }
-  const left = await endAll([...processes.values()], GRACE_MS);
-  // What was started, and pods' namespaces that were made, while the others ended.
+  const found = async () => (await processesInside(existingNamespaces())).filter((id) => !spared.has(id.pid));
+  const recorded = state === null ? [] : [...state.services, ...state.agents];
+  const seen = new Set((await found()).map(({ pid }) => pid));
+  const masters = recorded.filter((id) => isAlive(id) && !spared.has(id.pid));
+  for (const { pid } of masters) seen.add(pid);
+  const left = await endAll(masters, GRACE_MS);
   const namespaces = existingNamespaces();
-  const late = (await processesInside(namespaces)).filter((id) => !spared.has(id.pid));
-  left.push(...(await endAll(late, 0)));
+  // Pods next: they know how they are to be taken apart, and are not asked.
+  await removeAllPods();
+  left.push(...(await endAll(await found(), LEFTOVER_GRACE_MS)));
+  // What was started while the others ended.
+  left.push(...(await endAll(await found(), 0)));
   if (left.length > 0) {
     throw new LabError(`processes that cannot be ended: ${left.map(({ pid }) => pid).join(", ")}`);
   }
-  await removeNamespaces(namespaces);
+  await removeNamespaces(existingNamespaces());
   removeState();
-  return { namespaces: namespaces.length, processes: processes.size };
+  return { namespaces: namespaces.length, processes: seen.size };
 }
 
 /** Takes the lab down, whoever brought it up; harmless when there is none. */
@@ -174,11 +166,6 @@ export interface NodeReport {
   health: AgentHealth | null;
 }
 
-export interface PodReport {
-  pod: LabPod;
-  alive: boolean;
-}
-
 export interface ServiceReport {
   name: string;
   alive: boolean;
@@ -189,15 +176,10 @@ export interface LabReport {
   startedAt: string | null;
   services: ServiceReport[];
   nodes: NodeReport[];
-  pods: PodReport[];
+  pods: RecordedPod[];
 }
 
-/** The pods that programs were started in. */
-export function labPods(): LabPod[] {
-  return readPods().map(labPod);
-}
-
-/** Looks at all agents and programs, and at what serves them. */
+/** Looks at the API server, all agents and their pods. */
 export async function report(): Promise<LabReport> {
   const state = readState();
   const agents = new Map(state?.agents.map((agent) => [agent.node, agent]));
@@ -212,7 +194,7 @@ export async function report(): Promise<LabReport> {
         return { node, alive, health: alive ? await agentHealth(node.name) : null };
       }),
     ),
-    pods: readPods().map((record: PodRecord) => ({ pod: labPod(record), alive: isAlive(record) })),
+    pods: recordedLabPods(),
   };
 }
 
@@ -223,8 +205,6 @@ export function endedProcesses(): { name: string; log: string }[] {
     ...agents
       .filter((agent) => !isAlive(agent))
       .map(({ node }) => ({ name: `agent of ${node}`, log: nodePaths(node).log })),
-    ...services
-      .filter((service) => !isAlive(service))
-      .map(({ name }) => ({ name, log: name === API_SERVER ? API_LOG : POD_RUNNER_LOG })),
+    ...services.filter((service) => !isAlive(service)).map(({ name }) => ({ name, log: API_LOG })),
   ];
 }

@@ -1,22 +1,13 @@
 /**
  * Owns network namespaces: making those of the plan, finding and removing what is left of them.
- * Everything goes through iproute2. Must not know agents or programs.
+ * Everything goes through iproute2. Must not know agents.
  *
  * No link of the lab is ever made in the namespace we run in: each cable starts in podwire-lan and
  * ends in the namespace of its machine.
  */
 import { readdirSync } from "node:fs";
 import { LabError } from "./errors.js";
-import {
-  fixedNamespaces,
-  hostBatch,
-  hostNamespace,
-  inNamespace,
-  LAN_NAMESPACE,
-  lanBatch,
-  ourNamespaces,
-  POD_NAMESPACE_SCRIPT,
-} from "./plan.js";
+import { fixedNamespaces, hostBatch, hostNamespace, LAN_NAMESPACE, lanBatch, ourNamespaces } from "./plan.js";
 import { type ProcessId, run, runOrThrow, startTimeOf } from "./processes.js";
 import { NODES, PC } from "./walkthrough.js";
 
@@ -33,7 +24,7 @@ function batch(namespace: string, lines: readonly string[]): Promise<string> {
   return runOrThrow(["ip", "-n", namespace, "-batch", "-"], { input: `${lines.join("\n")}\n` });
 }
 
-/** Makes all namespaces but the pods', the LAN and the addresses of its machines. */
+/** Makes all namespaces but the pods' (which are the agents' to make), the LAN and the addresses of its machines. */
 export async function makeNamespaces(): Promise<void> {
   const lines = fixedNamespaces().map((name) => `netns add ${name}`);
   const made = await run(["ip", "-batch", "-"], { input: `${lines.join("\n")}\n` });
@@ -49,12 +40,6 @@ export async function makeNamespaces(): Promise<void> {
   await Promise.all(
     [...NODES, PC].map(({ name, address }) => batch(hostNamespace(name), hostBatch(address))),
   );
-}
-
-/** Makes the namespace of a pod. */
-export async function makePodNamespace(namespace: string): Promise<void> {
-  await runOrThrow(["ip", "netns", "add", namespace]);
-  await runOrThrow(inNamespace(namespace, ["sh", "-c", POD_NAMESPACE_SCRIPT]));
 }
 
 /** All processes inside the lab's namespaces, whoever started them. */

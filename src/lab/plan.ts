@@ -1,10 +1,10 @@
 /**
- * Owns what the lab is going to make: names of namespaces and files, lines for `ip -batch`, command
- * lines, and the configuration of the programs in the pods. Pure; must not know processes.
+ * Owns what the lab is going to make: names of namespaces and files, lines for `ip -batch`, and command
+ * lines. Pure; must not know processes.
  */
 import { fileURLToPath } from "node:url";
-import type { Application, LabNode, LabPod } from "./walkthrough.js";
-import { LAN_MTU, LAN_PREFIX_LENGTH, labelOf, NODES, PC } from "./walkthrough.js";
+import type { LabNode, LabPod } from "./walkthrough.js";
+import { applicationOf, LAN_MTU, LAN_PREFIX_LENGTH, labelOf, NODES, PC } from "./walkthrough.js";
 
 export const LAN_NAMESPACE = "podwire-lan";
 const BRIDGE = "br0";
@@ -29,9 +29,7 @@ export const API_NODE = NODES[0]!;
 export const API_PORT = 6443;
 export const API_URL = `https://${API_NODE.address}:${API_PORT}`;
 
-/** Logs of what runs once. */
 export const API_LOG = `${LAB_DIRECTORY}/apiserver.log`;
-export const POD_RUNNER_LOG = `${LAB_DIRECTORY}/pod-runner.log`;
 
 /** A manifest that comes with podwire. */
 export function manifest(name: string): string {
@@ -61,19 +59,14 @@ export function hostNamespace(name: string): string {
   return `podwire-${name}`;
 }
 
-export interface PodKey {
-  namespace: string;
-  name: string;
-}
-
 const POD_PREFIX = "podwire-pod-";
 
-/** What the agents look for pods' namespaces by. */
-export const POD_NETNS_PATTERN = `/run/netns/${POD_PREFIX}{namespace}.{name}`;
+/** Where the agents make pods' namespaces: a pod does not wait for the end of another of its name. */
+export const POD_NETNS_PATTERN = `/run/netns/${POD_PREFIX}{uid}`;
 
-/** Namespace of a pod. */
-export function podNamespace({ namespace, name }: PodKey): string {
-  return `${POD_PREFIX}${namespace}.${name}`;
+/** Network namespace of a pod. */
+export function podNamespace({ uid }: { uid: string }): string {
+  return `${POD_PREFIX}${uid}`;
 }
 
 /** Every namespace that the lab has from the start. */
@@ -92,14 +85,8 @@ interface NodePaths {
   kubeconfig: string;
   log: string;
   stateDir: string;
-}
-
-interface PodPaths {
-  directory: string;
-  config: string;
-  log: string;
-  html: string;
-  run: string;
+  /** The pods that the agent runs. */
+  runtimeDir: string;
 }
 
 /** Files of one node's agent. */
@@ -110,18 +97,7 @@ export function nodePaths(node: string): NodePaths {
     kubeconfig: `${directory}/kubeconfig`,
     log: `${directory}/agent.log`,
     stateDir: `${directory}/state`,
-  };
-}
-
-/** Files of one pod's program. */
-export function podPaths({ namespace, name }: PodKey): PodPaths {
-  const directory = `${LAB_DIRECTORY}/pods/${namespace}.${name}`;
-  return {
-    directory,
-    config: `${directory}/program.conf`,
-    log: `${directory}/program.log`,
-    html: `${directory}/html`,
-    run: `${directory}/run`,
+    runtimeDir: `${directory}/runtime`,
   };
 }
 
@@ -155,11 +131,6 @@ export function hostBatch(address: string): string[] {
   ];
 }
 
-/** Makes a namespace ready for a pod's program; its eth0 is the agent's to make. */
-export const POD_NAMESPACE_SCRIPT =
-  // As container runtimes do, so that a program needs no privilege for port 80.
-  "ip link set dev lo up && echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start";
-
 /** Arguments of `podwire` for the API server. */
 export function apiServerArguments(): string[] {
   return ["apiserver", "-a", API_NODE.address, "-p", String(API_PORT), "-d", API_DIRECTORY];
@@ -174,15 +145,16 @@ export function joinArguments(node: LabNode, token: string, caHash: string): str
 
 /** Arguments of `podwire` for a node's agent. */
 export function agentArguments(node: LabNode): string[] {
-  const { kubeconfig, stateDir } = nodePaths(node.name);
+  const { kubeconfig, stateDir, runtimeDir } = nodePaths(node.name);
   const options = {
     kubeconfig,
     node: node.name,
     "underlay-address": node.address,
     "state-dir": stateDir,
     "pod-netns": POD_NETNS_PATTERN,
+    "runtime-dir": runtimeDir,
   };
-  return ["agent", ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])];
+  return ["agent", "--run-pods", ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])];
 }
 
 /** What a pod's web server answers, and how the walk recognises it. */
@@ -190,121 +162,15 @@ export function pageOf(pod: LabPod): string {
   return `${pod.name} on ${pod.node}\n`;
 }
 
-/** The configuration of the program in a pod: everything it writes stays in the pod's directory. */
-export function programConfig(pod: LabPod): string {
-  return CONFIGS[pod.application](pod);
-}
-
-const CONFIGS: Readonly<Record<Application, (pod: LabPod) => string>> = {
-  nginx: nginxConfig,
-  apache: apacheConfig,
-  redis: redisConfig,
-};
-
-function nginxConfig(pod: LabPod): string {
-  const { directory, html, run } = podPaths(pod);
-  // One process only: a master would try to change to another user, which a user namespace forbids.
-  return `daemon off;
-master_process off;
-pid ${run}/nginx.pid;
-error_log ${directory}/error.log;
-events { worker_connections 256; }
-http {
-  access_log ${directory}/access.log;
-  client_body_temp_path ${run}/body;
-  proxy_temp_path ${run}/proxy;
-  fastcgi_temp_path ${run}/fastcgi;
-  uwsgi_temp_path ${run}/uwsgi;
-  scgi_temp_path ${run}/scgi;
-  default_type text/plain;
-  server {
-    listen 0.0.0.0:${pod.l4Port};
-    server_name ${pod.name};
-    root ${html};
-    index index.txt;
-  }
-}
-`;
-}
-
-function apacheConfig(pod: LabPod): string {
-  const { directory, html, run } = podPaths(pod);
-  const modules = "/usr/lib/apache2/modules";
-  return `ServerRoot "${directory}"
-ServerName ${pod.name}
-DefaultRuntimeDir "${run}"
-PidFile "${run}/apache2.pid"
-Mutex file:${run}
-LoadModule mpm_event_module ${modules}/mod_mpm_event.so
-LoadModule authz_core_module ${modules}/mod_authz_core.so
-LoadModule dir_module ${modules}/mod_dir.so
-ServerLimit 1
-StartServers 1
-ThreadsPerChild 16
-ThreadLimit 16
-MinSpareThreads 1
-MaxSpareThreads 16
-MaxRequestWorkers 16
-Listen 0.0.0.0:${pod.l4Port}
-ErrorLog "${directory}/error.log"
-LogFormat "%h %r %>s" short
-CustomLog "${directory}/access.log" short
-DocumentRoot "${html}"
-DirectoryIndex index.txt
-<Directory "${html}">
-  Require all granted
-</Directory>
-`;
-}
-
-function redisConfig(pod: LabPod): string {
-  return `bind 0.0.0.0
-port ${pod.l4Port}
-protected-mode no
-daemonize no
-save ""
-appendonly no
-databases 1
-logfile ""
-dir ${podPaths(pod).run}
-`;
-}
-
-/** Command line of the program in a pod, with the configuration of `programConfig`. */
-export function programCommand(pod: LabPod): string[] {
-  const { config, directory } = podPaths(pod);
-  switch (pod.application) {
-    case "nginx":
-      return ["nginx", "-p", directory, "-c", config];
-    case "apache":
-      return ["apache2", "-d", directory, "-f", config, "-D", "FOREGROUND"];
-    case "redis":
-      return ["redis-server", config];
-  }
-}
-
-/** User and group of the programs: nobody, nogroup. */
-export const PROGRAM_UID = 65534;
-
 /**
- * Puts a command under nobody. Root changes the user. In a user namespace only one identity is
- * mapped, so a second namespace gives that identity another number: apache2 refuses to run as 0.
+ * Puts a command into a network namespace and leaves it among our mounts: what an agent pins there has
+ * to outlast it.
  */
-export function asNobody(command: readonly string[], rootless: boolean): string[] {
-  const prefix = rootless
-    ? ["unshare", "--user", `--map-user=${PROGRAM_UID}`, `--map-group=${PROGRAM_UID}`, "--"]
-    : [
-        "setpriv",
-        `--reuid=${PROGRAM_UID}`,
-        `--regid=${PROGRAM_UID}`,
-        "--clear-groups",
-        "--no-new-privs",
-        "--",
-      ];
-  return [...prefix, ...command];
+export function inNetwork(namespace: string, command: readonly string[]): string[] {
+  return ["nsenter", `--net=${namespacePath(namespace)}`, "--", ...command];
 }
 
-/** Puts a command into a namespace. */
+/** Puts a command into a namespace, with a /sys that shows it. */
 export function inNamespace(namespace: string, command: readonly string[]): string[] {
   return ["ip", "netns", "exec", namespace, ...command];
 }
@@ -315,16 +181,25 @@ export interface Place {
   namespace: string;
 }
 
+/** What is known of a pod that an agent of the lab runs. */
+export interface PlacedPod {
+  uid: string;
+  namespace: string;
+  name: string;
+  node: string;
+  containers: readonly { image: string }[];
+}
+
 /** Finds a node, the pc, the LAN or a pod by its name, a pod also by an unambiguous beginning or its label. */
-export function findPlace(name: string, labPods: readonly LabPod[]): Place | { problem: string } {
+export function findPlace(name: string, placed: readonly PlacedPod[]): Place | { problem: string } {
   const hosts = [...NODES.map((node) => node.name), PC.name].map((host) => ({
     name: host,
     namespace: hostNamespace(host),
   }));
-  const pods = labPods.map((pod) => ({
+  const pods = placed.map((pod) => ({
     name: pod.namespace === "default" ? pod.name : `${pod.namespace}/${pod.name}`,
     namespace: podNamespace(pod),
-    label: labelOf(pod.application, pod.node),
+    label: placedLabel(pod),
   }));
   const places: Place[] = [...hosts, { name: "lan", namespace: LAN_NAMESPACE }, ...pods];
   const found = ({ name, namespace }: Place) => ({ name, namespace });
@@ -338,6 +213,11 @@ export function findPlace(name: string, labPods: readonly LabPod[]): Place | { p
     return { problem: `"${name}" could be ${matches.map((match) => match.name).join(", ")}` };
   }
   return { problem: `no "${name}" here; there are ${places.map((place) => place.name).join(", ")}` };
+}
+
+function placedLabel({ node, containers }: PlacedPod): string | null {
+  const application = applicationOf(containers[0]?.image ?? "");
+  return application === null ? null : labelOf(application, node);
 }
 
 /** Whether a place is a node: kubectl works there. */

@@ -145,6 +145,27 @@ export function isAlive(id: ProcessId): boolean {
   return startTimeOf(id.pid) === id.startTime;
 }
 
+const TCP_LISTEN = "0A";
+
+/** Whether somebody listens on a TCP port, told from the text of /proc/net/tcp. */
+export function listensOn(procNetTcp: string, l4Port: number): boolean {
+  const port = l4Port.toString(16).toUpperCase().padStart(4, "0");
+  return procNetTcp.split("\n").some((line) => {
+    const [, local, , state] = line.trim().split(/\s+/);
+    return state === TCP_LISTEN && local?.endsWith(`:${port}`);
+  });
+}
+
+/** Whether a process lives and somebody in its network namespace listens on a TCP port. */
+export function isListening(id: ProcessId, l4Port: number): boolean {
+  try {
+    // This file shows the namespace which the process is in; before that, it is ours or none.
+    return isAlive(id) && listensOn(readFileSync(`/proc/${id.pid}/net/tcp`, "utf8"), l4Port);
+  } catch {
+    return false;
+  }
+}
+
 /** Ourselves and the processes we descend from: nobody ends these by clearing a namespace. */
 export function ancestors(): Set<number> {
   const pids = new Set<number>();

@@ -25,6 +25,8 @@ export const REQUIREMENTS: readonly Requirement[] = [
   { program: "redis-cli", packageName: "redis-tools" },
   { program: "setpriv", packageName: "util-linux" },
   { program: "nsenter", packageName: "util-linux" },
+  { program: "runc", packageName: "runc" },
+  { program: "conmon", packageName: "conmon" },
 ];
 
 /** Directories where system programs lie and which a user's PATH often lacks. */

@@ -19,7 +19,7 @@ const labState = z.object({
   owner: processId.nullable(),
   startedAt: z.string(),
   agents: z.array(processId.extend({ node: z.string() })),
-  /** The API server and the pod runner. */
+  /** The API server. */
   services: z.array(processId.extend({ name: z.string() })),
 });
 

@@ -26,8 +26,9 @@ export interface DaemonSet {
   application: Application;
 }
 
-/** A pod that the lab runs a program in, as the API describes it. */
+/** A pod of the walkthrough, as the API describes it. */
 export interface LabPod {
+  uid: string;
   namespace: string;
   name: string;
   /** Short name in the matrix: first letter of the application, index of the node. */
@@ -69,7 +70,7 @@ interface Image {
   l4Port: number;
 }
 
-/** What the lab has a program for. */
+/** What is in the DaemonSets. */
 export const IMAGES: Readonly<Record<Application, Image>> = {
   nginx: { repository: "nginx", l4Port: 80 },
   apache: { repository: "shotaohtsuka/my-httpd-image", l4Port: 90 },

@@ -68,7 +68,7 @@ const TABLE: Record<string, Rule> = {
     "tables",
   ]),
   explain: free(["dataplane", "tables", "model"]),
-  lab: free(["agent", "kube", "model", "worker/control"]),
+  lab: free(["agent", "kube", "model", "runtime", "worker/control"]),
   cli: free([
     "agent",
     "apiserver",
