@@ -48,9 +48,13 @@ export const DEFAULT_IMAGE_FILE = "/etc/podwire/images.yaml";
 
 const PAGE = "{podName} on {nodeName}\n";
 
-/** One process: a master would change to another user, which a user namespace with one identity forbids. */
+/**
+ * One process of one user: a master would change to another one, and own its directories, which a user
+ * namespace with one identity forbids.
+ */
 const NGINX_CONFIG = `daemon off;
 master_process off;
+user root;
 pid /run/nginx.pid;
 error_log stderr;
 events { worker_connections 256; }
