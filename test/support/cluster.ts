@@ -21,7 +21,7 @@ import { isConflict, isNotFound } from "../../src/kube/KubeError.js";
 import { IPPOOLS, NODES, PODS } from "../../src/kube/resources.js";
 import type { Node, Pod } from "../../src/kube/types.js";
 import { WorkQueue } from "../../src/kube/WorkQueue.js";
-import { podStatus } from "../../src/lab/podStatus.js";
+import { type ContainerView, podStatus } from "../../src/runtime/podStatus.js";
 import { PODWIRE } from "./agent.js";
 import { type ExecResult, TestNet, type TestProcess, waitFor } from "./netns.js";
 import { Relay } from "./relay.js";
@@ -392,14 +392,35 @@ export class PodKeeper {
       () => false,
     );
     if (!attached || !present.status?.podIP) return this.queue.addAfter(key, LOOK_MS);
-    const now = new Date().toISOString().replace(/\.\d+Z$/, "Z");
-    const status = podStatus(present, { state: "ready", startedAt: now }, now);
+    const status = podStatus(present, runningContainers(present), true, new Date());
     await kube
       .patch(PODS, name, namespace, "strategic", { metadata: { uid }, status }, "status")
       .catch((error) => {
         if (!isNotFound(error) && !isConflict(error)) throw error;
       });
   }
+}
+
+/** The containers of a pod, as if all of them ran. */
+function runningContainers({ metadata: { uid = "" }, spec }: Pod): ContainerView[] {
+  return (spec?.containers ?? []).map(({ name, image = "" }) => ({
+    name,
+    image,
+    last: {
+      uid,
+      container: name,
+      attempt: 0,
+      imageName: image,
+      containerId: `test://${uid}`,
+      stopSignal: "SIGTERM",
+      running: true,
+      startedAt: Date.now(),
+      end: null,
+      memory: { started: true, ready: true },
+    },
+    before: null,
+    waiting: null,
+  }));
 }
 
 /** Whether the pod's condition says so. */

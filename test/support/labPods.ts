@@ -9,6 +9,7 @@ function addressAt(block: string, offset: number): string {
 
 export const PODS: readonly LabPod[] = DAEMON_SETS.flatMap(({ name, application }, set) =>
   NODES.map((node, index) => ({
+    uid: `${application}-${node.name}`,
     namespace: "default",
     name: `${name}-x7k2${"bcdf".charAt(index)}`,
     label: labelOf(application, node.name),

@@ -2,11 +2,11 @@ import { describe, expect, it } from "vitest";
 import {
   ADMIN_KUBECONFIG,
   agentArguments,
-  asNobody,
   findPlace,
   fixedNamespaces,
   hostBatch,
   inNamespace,
+  inNetwork,
   isNode,
   joinArguments,
   kubeEnvironment,
@@ -14,11 +14,10 @@ import {
   lanBatch,
   macOf,
   ourNamespaces,
+  type PlacedPod,
   podNamespace,
-  programCommand,
-  programConfig,
 } from "../../../src/lab/plan.js";
-import { NODES, PC } from "../../../src/lab/walkthrough.js";
+import { IMAGES, NODES, PC } from "../../../src/lab/walkthrough.js";
 import { PODS } from "../../support/labPods.js";
 
 describe("namespaces", () => {
@@ -31,8 +30,8 @@ describe("namespaces", () => {
   });
 
   it("recognises its own, pods last", () => {
-    const pod = podNamespace({ namespace: "default", name: "nginx-ds-abcde" });
-    expect(pod).toBe("podwire-pod-default.nginx-ds-abcde");
+    const pod = podNamespace({ uid: "5f0c" });
+    expect(pod).toBe("podwire-pod-5f0c");
     expect(ourNamespaces([pod, "other", "podwire-else", "podwire-pc", "podwire-lan"])).toEqual([
       "podwire-lan",
       "podwire-pc",
@@ -68,8 +67,9 @@ describe("command lines", () => {
       `join --server https://192.168.2.30:6443 --token abcdef.0123456789abcdef --ca-hash sha256:00 --node k8s-worker01 --kubeconfig ${kubeconfig}`,
     );
     expect(agentArguments(node).join(" ")).toBe(
-      `agent --kubeconfig ${kubeconfig} --node k8s-worker01 --underlay-address 192.168.2.31 ` +
-        `--state-dir ${LAB_DIRECTORY}/nodes/k8s-worker01/state --pod-netns /run/netns/podwire-pod-{namespace}.{name}`,
+      `agent --run-pods --kubeconfig ${kubeconfig} --node k8s-worker01 --underlay-address 192.168.2.31 ` +
+        `--state-dir ${LAB_DIRECTORY}/nodes/k8s-worker01/state --pod-netns /run/netns/podwire-pod-{uid} ` +
+        `--runtime-dir ${LAB_DIRECTORY}/nodes/k8s-worker01/runtime`,
     );
   });
 
@@ -84,77 +84,63 @@ describe("command lines", () => {
   });
 });
 
-describe("programs", () => {
-  it("listen on the pod's port and keep to the pod's directory", () => {
-    const listen = { nginx: "listen 0.0.0.0:80;", apache: "Listen 0.0.0.0:90", redis: "port 6379" };
-    for (const pod of PODS) {
-      const config = programConfig(pod);
-      expect(config).toContain(listen[pod.application]);
-      expect(config).toContain(`${LAB_DIRECTORY}/pods/default.${pod.name}/`);
-      expect(programCommand(pod)).toContain(`${LAB_DIRECTORY}/pods/default.${pod.name}/program.conf`);
-    }
-  });
-
-  it("run as nobody, with and without root", () => {
-    expect(asNobody(["nginx"], false)).toEqual([
-      "setpriv",
-      "--reuid=65534",
-      "--regid=65534",
-      "--clear-groups",
-      "--no-new-privs",
-      "--",
-      "nginx",
-    ]);
-    expect(asNobody(["nginx"], true)).toEqual([
-      "unshare",
-      "--user",
-      "--map-user=65534",
-      "--map-group=65534",
-      "--",
-      "nginx",
-    ]);
-  });
-
-  it("run in a namespace", () => {
+describe("namespaces entered", () => {
+  it("with a /sys of their own, or among our mounts", () => {
     expect(inNamespace("podwire-pc", ["true"])).toEqual(["ip", "netns", "exec", "podwire-pc", "true"]);
+    expect(inNetwork("podwire-pc", ["true"])).toEqual([
+      "nsenter",
+      "--net=/run/netns/podwire-pc",
+      "--",
+      "true",
+    ]);
   });
 });
+
+const PLACED: readonly PlacedPod[] = PODS.map(({ application, ...pod }) => ({
+  ...pod,
+  containers: [{ image: IMAGES[application].repository }],
+}));
 
 describe("findPlace", () => {
   it.each([
     ["k8s-master", "podwire-k8s-master"],
     ["pc", "podwire-pc"],
     ["lan", "podwire-lan"],
-    ["nginx-ds-x7k2b", "podwire-pod-default.nginx-ds-x7k2b"],
-    ["redis-ds-x7k2c", "podwire-pod-default.redis-ds-x7k2c"],
-    ["n0", "podwire-pod-default.nginx-ds-x7k2b"],
-    ["R3", `podwire-pod-default.${PODS[11]!.name}`],
+    ["nginx-ds-x7k2b", `podwire-pod-${PODS[0]!.uid}`],
+    ["redis-ds-x7k2c", `podwire-pod-${PODS[9]!.uid}`],
+    ["n0", `podwire-pod-${PODS[0]!.uid}`],
+    ["R3", `podwire-pod-${PODS[11]!.uid}`],
     ["k8s-m", "podwire-k8s-master"],
   ])("finds %s", (name, namespace) => {
-    expect(findPlace(name, PODS)).toMatchObject({ namespace });
+    expect(findPlace(name, PLACED)).toMatchObject({ namespace });
   });
 
   it("names the choices when a beginning fits several", () => {
-    expect(findPlace("k8s-worker", PODS)).toEqual({
+    expect(findPlace("k8s-worker", PLACED)).toEqual({
       problem: '"k8s-worker" could be k8s-worker01, k8s-worker02, k8s-worker03',
     });
   });
 
   it.each(["", "x", "k8s-worker04"])("says that there is no %j", (name) => {
-    expect(findPlace(name, PODS)).toHaveProperty("problem", expect.stringContaining(`no "${name}" here`));
+    expect(findPlace(name, PLACED)).toHaveProperty("problem", expect.stringContaining(`no "${name}" here`));
   });
 
   it("names the pods when a label fits several, and those of other namespaces in full", () => {
-    const other = { ...PODS[0]!, namespace: "test", name: "nginx-abcde" };
-    expect(findPlace("n0", [...PODS, other])).toEqual({
+    const other = { ...PLACED[0]!, namespace: "test", name: "nginx-abcde" };
+    expect(findPlace("n0", [...PLACED, other])).toEqual({
       problem: '"n0" could be nginx-ds-x7k2b, test/nginx-abcde',
     });
-    expect(findPlace("test/nginx", [...PODS, other])).toMatchObject({ name: "test/nginx-abcde" });
+    expect(findPlace("test/nginx", [...PLACED, other])).toMatchObject({ name: "test/nginx-abcde" });
+  });
+
+  it("finds a pod of any image by its name", () => {
+    const other = { ...PLACED[0]!, uid: "e1", name: "web", containers: [{ image: "podwire/echo" }] };
+    expect(findPlace("web", [...PLACED, other])).toEqual({ name: "web", namespace: "podwire-pod-e1" });
   });
 
   it("tells nodes from the rest", () => {
     const nodes = ["k8s-worker03", "pc", "lan", "n0"].map((name) => {
-      const place = findPlace(name, PODS);
+      const place = findPlace(name, PLACED);
       return "problem" in place ? null : isNode(place);
     });
     expect(nodes).toEqual([true, false, false, false]);

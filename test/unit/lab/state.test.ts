@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { exitCode, isAlive, self, startTimeOf } from "../../../src/lab/processes.js";
-import { hasDefaultRoute, listensOn } from "../../../src/lab/programs.js";
+import { exitCode, isAlive, listensOn, self, startTimeOf } from "../../../src/lab/processes.js";
 import { completePath, installCommand, REQUIREMENTS } from "../../../src/lab/requirements.js";
 import { judge, type LabState } from "../../../src/lab/state.js";
 
@@ -60,19 +59,6 @@ describe("listensOn", () => {
     expect(listensOn(text, 80)).toBe(true);
     expect(listensOn(text, 6379)).toBe(false); // connected, not listening
     expect(listensOn(text, 90)).toBe(false);
-  });
-});
-
-describe("hasDefaultRoute", () => {
-  const header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-  it("sees that the agent has attached a pod", () => {
-    expect(hasDefaultRoute(header)).toBe(false);
-    expect(hasDefaultRoute(`${header}eth0\t0101FEA9\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n`)).toBe(
-      false,
-    );
-    expect(hasDefaultRoute(`${header}eth0\t00000000\t0101FEA9\t0003\t0\t0\t0\t00000000\t0\t0\t0\n`)).toBe(
-      true,
-    );
   });
 });
 

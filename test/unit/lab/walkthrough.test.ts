@@ -75,7 +75,13 @@ describe("manifests", () => {
 describe("pods of the API", () => {
   const item = (name: string, set: string, nodeName: string, image: string, more: object = {}) => ({
     kind: "Pod",
-    metadata: { name, namespace: "default", ownerReferences: [{ kind: "DaemonSet", name: set }], ...more },
+    metadata: {
+      uid: `uid-${name}`,
+      name,
+      namespace: "default",
+      ownerReferences: [{ kind: "DaemonSet", name: set }],
+      ...more,
+    },
     spec: { nodeName, containers: [{ image }] },
     status: { podIP: "10.1.79.66" },
   });
@@ -96,6 +102,7 @@ describe("pods of the API", () => {
       "r0 redis-ds-b",
     ]);
     expect(pods[2]).toEqual({
+      uid: "uid-apache-ds-b",
       namespace: "default",
       name: "apache-ds-b",
       label: labelOf("apache", "k8s-worker01"),
