@@ -40,6 +40,8 @@ export interface ReviewContext {
   user: { name: string; groups: string[] };
   /** Every kind that is served. */
   definitions: readonly ResourceDefinition[];
+  /** The pods that are bound to a node, of one namespace. */
+  podsOn(node: string, namespace: string): readonly KubeObject[];
 }
 
 export interface ResourceDefinition {

@@ -1,11 +1,13 @@
 /**
  * Who may do what (DESIGN §9). Administrators everything; a node reads what it lives from and writes what is
  * its own; everybody with a certificate reads discovery. Rules that need the object are in
- * nodeRestriction.ts. Pure.
+ * nodeRestriction.ts, what a node's pods refer to in nodeReferences.ts. Pure.
  */
+import type { KubeObject } from "../../kube/KubeApi.js";
 import { KubeError } from "../../kube/KubeError.js";
 import { forbidden } from "../errors.js";
 import type { User } from "../verbs/Hooks.js";
+import { isReferred, type ReferredKind } from "./nodeReferences.js";
 
 export const ADMINS = "system:masters";
 export const NODES = "system:nodes";
@@ -26,9 +28,11 @@ export interface Attributes {
 }
 
 const NODE_READS = ["get", "list", "watch"];
-/** What nodes never need to see; getting a connection to a pod is a read by its verb only. */
+/** What a node reads one by one, where its pods refer to it. */
+const REFERRED: Record<string, ReferredKind> = { "/secrets": "secrets", "/configmaps": "configmaps" };
+/** What nodes never need to see otherwise; getting a connection to a pod is a read by its verb only. */
 const HIDDEN_FROM_NODES = [
-  "/secrets",
+  ...Object.keys(REFERRED),
   "/serviceaccounts",
   ...["log", "exec", "attach", "portforward", "proxy"].map((each) => `/pods/${each}`),
 ];
@@ -60,26 +64,35 @@ export function nodeNameOf({ name, groups }: User): string | undefined {
   return groups.includes(NODES) && name.startsWith(NODE_PREFIX) ? name.slice(NODE_PREFIX.length) : undefined;
 }
 
+/** The pods that are bound to a node, of one namespace. */
+export type PodsOn = (node: string, namespace: string) => readonly KubeObject[];
+
 /** Whether the user may, as far as the object itself does not matter. */
-export function allows(user: User, { verb, group, resource, name }: Attributes): boolean {
+export function allows(user: User, attributes: Attributes, podsOn: PodsOn): boolean {
+  const { verb, group, resource, namespace, name } = attributes;
   if (user.groups.includes(ADMINS)) return true;
   const key = `${group}/${resource}`;
   if (user.groups.includes(AUTHENTICATED) && verb === "create" && ABOUT_ONESELF.includes(key)) return true;
   const node = nodeNameOf(user);
   if (node === undefined) return false;
   if (NODE_READS.includes(verb) && !HIDDEN_FROM_NODES.includes(key)) return true;
+  const referred = REFERRED[key];
+  if (referred !== undefined)
+    return verb === "get" && !!namespace && !!name && isReferred(podsOn(node, namespace), referred, name);
   return NODE_WRITES[key]?.includes(verb) === true && ownByName(node, key, verb, name);
 }
 
 /** Throws Forbidden in Kubernetes' words. */
-export function authorize(user: User, attributes: Attributes): void {
-  if (allows(user, attributes)) return;
+export function authorize(user: User, attributes: Attributes, podsOn: PodsOn): void {
+  if (allows(user, attributes, podsOn)) return;
   const { verb, group, resource, namespace, name } = attributes;
   const where = namespace === undefined ? "at the cluster scope" : `in the namespace "${namespace}"`;
+  const node = REFERRED[`${group}/${resource}`] && verb === "get" ? nodeNameOf(user) : undefined;
+  const why = node === undefined ? "" : `: no relationship found between node '${node}' and this object`;
   throw forbidden(
     { group, plural: resource.split("/")[0]! },
     name ?? "",
-    `User "${user.name}" cannot ${verb} resource "${resource}" in API group "${group}" ${where}`,
+    `User "${user.name}" cannot ${verb} resource "${resource}" in API group "${group}" ${where}${why}`,
   );
 }
 

@@ -213,13 +213,14 @@ export class HttpServer {
     }
     const watch = target.watch || ["1", "true"].includes(query.get("watch") ?? "");
     const verb = verbOf(request.method!, target, watch);
-    authorize(user, {
+    const attributes = {
       verb,
       group: target.definition.group,
       resource: target.definition.plural + (target.subresource === "" ? "" : `/${target.subresource}`),
       namespace: target.namespace,
       name: target.name,
-    });
+    };
+    authorize(user, attributes, this.options.verbs.podsOn);
     if (PodConnections.serves(target)) return this.pods.serve(target, call);
     if (call.upgrade !== undefined) throw badRequest("this path takes no upgrade");
     if (!SUBRESOURCES.includes(target.subresource)) throw noSuchPath();
@@ -513,8 +514,10 @@ function impersonated(user: User, { headersDistinct: headers }: IncomingMessage)
     throw badRequest("requested impersonation without impersonating a user");
   }
   const asked = [["users", name], ...groups.map((group) => ["groups", group])] as [string, string][];
-  for (const [resource, value] of asked)
-    authorize(user, { verb: "impersonate", group: "", resource, namespace: undefined, name: value });
+  for (const [resource, value] of asked) {
+    const attributes = { verb: "impersonate", group: "", resource, namespace: undefined, name: value };
+    authorize(user, attributes, () => []);
+  }
   if (name === ANONYMOUS.name) return { ...ANONYMOUS, groups: [...groups, ...ANONYMOUS.groups] };
   return { name, groups: groups.includes(AUTHENTICATED) ? groups : [...groups, AUTHENTICATED] };
 }

@@ -4,7 +4,7 @@
  * what may I, may he). A create answers them from auth/; nothing is stored. `kubectl auth` asks them.
  */
 import type { KubeObject } from "../../kube/KubeApi.js";
-import { allows, allowsPath, rulesOf } from "../auth/authorize.js";
+import { allows, allowsPath, type PodsOn, rulesOf } from "../auth/authorize.js";
 import { badRequest, invalid as invalidObject } from "../errors.js";
 import type { FieldError, ResourceDefinition, ReviewContext } from "../resource.js";
 import type { User } from "../verbs/Hooks.js";
@@ -45,9 +45,9 @@ export const selfSubjectReviews = question({
 export const selfSubjectAccessReviews = question({
   group: AUTHORIZATION,
   kind: "SelfSubjectAccessReview",
-  answer(object, { user }) {
+  answer(object, { user, podsOn }) {
     checkSpec("SelfSubjectAccessReview", object.spec, []);
-    return verdict(user, object.spec);
+    return verdict(user, object.spec, podsOn);
   },
 });
 
@@ -63,9 +63,9 @@ export const selfSubjectRulesReviews = question({
 export const subjectAccessReviews = question({
   group: AUTHORIZATION,
   kind: "SubjectAccessReview",
-  answer(object) {
+  answer(object, { podsOn }) {
     checkSpec("SubjectAccessReview", object.spec, nobody(object.spec));
-    return verdict(subjectOf(object.spec), object.spec);
+    return verdict(subjectOf(object.spec), object.spec, podsOn);
   },
 });
 
@@ -73,7 +73,7 @@ export const localSubjectAccessReviews = question({
   group: AUTHORIZATION,
   kind: "LocalSubjectAccessReview",
   namespaced: true,
-  answer(object) {
+  answer(object, { podsOn }) {
     const { spec = {}, metadata } = object;
     const faults = nobody(spec);
     if (spec.resourceAttributes) {
@@ -85,7 +85,7 @@ export const localSubjectAccessReviews = question({
     if (spec.nonResourceAttributes)
       faults.push(invalid("spec.nonResourceAttributes", "", "disallowed on this kind of request"));
     checkSpec("LocalSubjectAccessReview", spec, faults);
-    return verdict(subjectOf(spec), spec);
+    return verdict(subjectOf(spec), spec, podsOn);
   },
 });
 
@@ -122,16 +122,20 @@ function checkSpec(kind: string, spec: Loose, faults: FieldError[]): void {
 }
 
 /** Status of an access review. */
-function verdict(user: User, spec: Loose): object {
+function verdict(user: User, spec: Loose, podsOn: PodsOn): object {
   const { resourceAttributes: asked, nonResourceAttributes: path } = spec;
   const allowed = path
     ? allowsPath(user, (path.verb ?? "").toLowerCase(), path.path ?? "")
-    : allows(user, {
-        verb: asked.verb ?? "",
-        group: asked.group ?? "",
-        resource: (asked.resource ?? "") + (asked.subresource ? `/${asked.subresource}` : ""),
-        namespace: asked.namespace || undefined,
-        name: asked.name || undefined,
-      });
+    : allows(
+        user,
+        {
+          verb: asked.verb ?? "",
+          group: asked.group ?? "",
+          resource: (asked.resource ?? "") + (asked.subresource ? `/${asked.subresource}` : ""),
+          namespace: asked.namespace || undefined,
+          name: asked.name || undefined,
+        },
+        podsOn,
+      );
   return { allowed };
 }

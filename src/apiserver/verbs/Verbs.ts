@@ -153,6 +153,14 @@ export class Verbs {
     return fromStored(definition, entry.object);
   }
 
+  /** The pods that are bound to a node, of one namespace. */
+  readonly podsOn = (node: string, namespace: string): KubeObject[] => {
+    const pods = this.definition("", "pods");
+    return pods === undefined
+      ? []
+      : this.list(pods, { namespace, fieldSelector: `spec.nodeName=${node}` }).items;
+  };
+
   list(definition: ResourceDefinition, request: ListRequest): ListResult {
     const matches = selection(definition, request.labelSelector, request.fieldSelector);
     const { entries, revision, after } = this.page(definition, request);
@@ -233,7 +241,7 @@ export class Verbs {
     const decoded = this.decode(definition, body, options);
     if (definition.review !== undefined) {
       if (definition.namespaced) placeIn(definition, decoded, namespace);
-      return definition.review(decoded, { user, definitions: this.definitions });
+      return definition.review(decoded, { user, definitions: this.definitions, podsOn: this.podsOn });
     }
     const meta = decoded.metadata;
     if (meta.resourceVersion) throw badRequest("resourceVersion should not be set on objects to be created");

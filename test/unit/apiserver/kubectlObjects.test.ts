@@ -249,12 +249,35 @@ describe.skipIf(!CAN_RUN)("kubectl and objects", () => {
     expect(await can("get", "/healthz")).toBe("yes");
     const rights = await kubectl("auth", "can-i", "--list", ...node);
     expect(rights).toMatch(/\nnodes +\[\] +\[n1\] +\[update patch\]/);
-    expect(rights).toMatch(/\nconfigmaps +\[\] +\[\] +\[get list watch\]/);
-    expect(rights).not.toMatch(/\nsecrets/);
+    expect(rights).toMatch(/\nservices +\[\] +\[\] +\[get list watch\]/);
+    expect(rights).not.toMatch(/\n(secrets|configmaps)/);
     // What the review promises is what the server does.
     expect(await refusal("get", "secrets", ...node)).toBe(
       'Error from server (Forbidden): secrets is forbidden: User "system:node:n1" cannot list resource "secrets" in API group "" in the namespace "default"',
     );
+    // … except those that its own pods refer to, one by one.
+    await kubectl("create", "secret", "generic", "mine", "--from-literal=key=value");
+    await kubectl("create", "secret", "generic", "others", "--from-literal=key=value");
+    const bound = (name: string, nodeName: string, secretName: string) => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, annotations: { "by-hand": "" } },
+      spec: {
+        nodeName,
+        containers: [{ name: "c", image: "busybox" }],
+        volumes: [{ name: "v", secret: { secretName } }],
+      },
+    });
+    for (const pod of [bound("reader", "n1", "mine"), bound("other", "n2", "others")])
+      expect((await cluster.kubectl.raw(["create", "-f", "-"], { input: JSON.stringify(pod) })).code).toBe(0);
+    expect(await can("get", "secret/mine")).toBe("yes");
+    expect(await can("delete", "secret/mine")).toBe("no");
+    expect(await kubectl("get", "secret", "mine", "-o", "name", ...node)).toBe("secret/mine");
+    expect(await refusal("get", "secret", "others", ...node)).toBe(
+      `Error from server (Forbidden): secrets "others" is forbidden: User "system:node:n1" cannot get resource "secrets" in API group "" in the namespace "default": no relationship found between node 'n1' and this object`,
+    );
+    await kubectl("delete", "pod", "reader", "other", "--force");
+    expect(await can("get", "secret/mine")).toBe("no");
     expect(await refusal("get", "pods", "--as=bob")).toContain('User "bob" cannot list resource "pods"');
   });
 

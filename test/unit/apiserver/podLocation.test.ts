@@ -81,9 +81,9 @@ describe("refused", () => {
     const node = { name: "system:node:n1", groups: ["system:nodes", "system:authenticated"] };
     const attributes = { group: "", resource: `pods/${subresource}`, namespace: "ns", name: "p" };
     for (const verb of ["get", "create"])
-      expect(() => authorize(node, { ...attributes, verb })).toThrow(
+      expect(() => authorize(node, { ...attributes, verb }, () => [])).toThrow(
         `pods "p" is forbidden: User "system:node:n1" cannot ${verb} resource "pods/${subresource}"`,
       );
-    expect(() => authorize(node, { ...attributes, resource: "pods", verb: "get" })).not.toThrow();
+    expect(() => authorize(node, { ...attributes, resource: "pods", verb: "get" }, () => [])).not.toThrow();
   });
 });
