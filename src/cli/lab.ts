@@ -11,7 +11,16 @@ import { Command } from "commander";
 import { recordedLabPods } from "../lab/agents.js";
 import { nodeFacts, podsWide, walkthroughPods } from "../lab/cluster.js";
 import { LabError } from "../lab/errors.js";
-import { down, endedProcesses, examine, type LabReport, report, type Say, up } from "../lab/lifecycle.js";
+import {
+  down,
+  endedProcesses,
+  examine,
+  type LabReport,
+  report,
+  restartAgent,
+  type Say,
+  up,
+} from "../lab/lifecycle.js";
 import {
   ADMIN_KUBECONFIG,
   BIN_DIRECTORY,
@@ -286,6 +295,18 @@ async function execCommand(where: string, command: string[]): Promise<number> {
   return runAttached(inNamespace(place.namespace, command), environmentOf(place));
 }
 
+async function restartCommand(name: string): Promise<number> {
+  requireRunning();
+  const node = NODES.find((each) => each.name === name);
+  if (node === undefined)
+    throw new LabError(`no node "${name}"; there are ${NODES.map((each) => each.name).join(", ")}`);
+  const { signal, release } = abortOnSignals();
+  await restartAgent(node, signal);
+  release();
+  console.log(`The agent of ${name} is ready.`);
+  return 0;
+}
+
 async function downCommand(): Promise<number> {
   const { namespaces, processes } = await down((line) => console.log(line));
   console.log(
@@ -407,6 +428,12 @@ export function labCommand(): Command {
     .argument("<command...>", "the command, after --")
     .passThroughOptions()
     .action(action("visit", (where: string, command: string[]) => execCommand(where, command)));
+
+  lab
+    .command("restart")
+    .description("end a node's agent, if it runs, and start it again; pods and connections go on")
+    .argument("<node>", "name of the node")
+    .action(action("visit", (name: string) => restartCommand(name)));
 
   lab
     .command("down")

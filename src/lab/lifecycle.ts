@@ -148,6 +148,21 @@ async function clear(): Promise<Cleared> {
   return { namespaces: namespaces.length, processes: seen.size };
 }
 
+/** Ends a node's agent, if it runs, and starts it again; its pods go on meanwhile. */
+export async function restartAgent(node: LabNode, signal: AbortSignal): Promise<void> {
+  await withLock(async () => {
+    const state = readState();
+    if (state === null) throw new LabError("the lab is not up", "LAB_DOWN");
+    const running = state.agents.filter((agent) => agent.node === node.name && isAlive(agent));
+    const left = await endAll(running, GRACE_MS);
+    if (left.length > 0) throw new LabError(`the agent of ${node.name} cannot be ended`);
+    const id = startAgent(node);
+    const others = state.agents.filter((agent) => agent.node !== node.name);
+    writeState({ ...state, agents: [...others, { node: node.name, ...id }] });
+    await waitForAgent(node, id, AGENT_TIMEOUT_MS, signal);
+  });
+}
+
 /** Takes the lab down, whoever brought it up; harmless when there is none. */
 export async function down(say: Say): Promise<Cleared> {
   const owner = readState()?.owner;

@@ -127,7 +127,8 @@ class Emitter {
     if (record === null) return null;
     const { sinceMs, timestamps } = this.options;
     if (sinceMs !== undefined && Date.parse(record.time) < sinceMs) return null;
-    const prefix = timestamps && this.atLineStart ? `${record.time} ` : "";
+    // conmon writes an offset where a kubelet writes Z.
+    const prefix = timestamps && this.atLineStart ? `${record.time.replace(/\+00:00$/, "Z")} ` : "";
     this.atLineStart = record.full;
     const whole = Buffer.concat([Buffer.from(prefix), record.content, Buffer.from(record.full ? "\n" : "")]);
     const chunk = whole.length > this.left ? whole.subarray(0, this.left) : whole;
