@@ -109,7 +109,7 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(machine()).toEqual(before);
   });
 
-  it("up, status, exec, walk, down", () => {
+  it("up, status, exec, walk, down", async () => {
     expect(lab("up", "--no-install").code).toBe(0);
 
     const status = lab("status", "--json");
@@ -131,7 +131,11 @@ describe.skipIf(!root)("podwire lab", () => {
     // Nothing of the lab's networks is in the namespace that we are in.
     expect(machine().filter((line) => /192\.168\.2\.|10\.1\./.test(line))).toEqual([]);
 
-    lab("exec", "r2", "--", "redis-cli", "shutdown");
+    // The first restart is immediate; then it waits.
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await until("redis answers", () => lab("exec", "r2", "--", "redis-cli", "PING").stdout === "PONG\n");
+      lab("exec", "r2", "--", "redis-cli", "shutdown", "nosave");
+    }
     const walk = lab("walk", "--json");
     expect(walk.code).toBe(1);
     const { passed, failures }: Walk = JSON.parse(walk.stdout);
@@ -188,9 +192,11 @@ describe.skipIf(!root)("podwire lab", () => {
     const address = kubectl("get", "pod", "web", "-o", "jsonpath={.status.podIP}");
     const page = lab("exec", "r2", "--", "curl", "-sS", "--max-time", "5", `http://${address}/`);
     expect(page.stdout, page.stderr).toMatch(/^web on k8s-/);
-    expect(existingNamespaces()).toContain("podwire-pod-default.web");
+    const uid = kubectl("get", "pod", "web", "-o", "jsonpath={.metadata.uid}");
+    expect(existingNamespaces()).toContain(`podwire-pod-${uid}`);
+    expect(lab("exec", "web", "--", "ip", "-brief", "address", "show", "eth0").stdout).toContain(address);
     kubectl("delete", "pod", "web");
-    expect(existingNamespaces()).not.toContain("podwire-pod-default.web");
+    expect(existingNamespaces()).not.toContain(`podwire-pod-${uid}`);
 
     // A DaemonSet's pod that is deleted is replaced.
     kubectl("delete", "pod", cells.find(([name]) => name!.startsWith("nginx-ds-"))![0]!);
@@ -274,6 +280,9 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(status.code).toBe(1);
     expect(status.stdout).toMatch(/k8s-worker02.*ended/);
     expect(status.stdout).toMatch(/k8s-master.*ready/);
+    expect(lab("restart", "k8s-worker02")).toMatchObject({ code: 0 });
+    expect(lab("status").code).toBe(0);
+    expect(lab("restart", "k8s-worker9").stderr).toContain('no node "k8s-worker9"');
   });
 
   describe("without root", () => {
