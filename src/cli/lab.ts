@@ -300,9 +300,7 @@ async function restartCommand(name: string): Promise<number> {
   const node = NODES.find((each) => each.name === name);
   if (node === undefined)
     throw new LabError(`no node "${name}"; there are ${NODES.map((each) => each.name).join(", ")}`);
-  const { signal, release } = abortOnSignals();
-  await restartAgent(node, signal);
-  release();
+  await restartAgent(node);
   console.log(`The agent of ${name} is ready.`);
   return 0;
 }

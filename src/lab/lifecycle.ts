@@ -17,8 +17,8 @@ import {
 import { applyDaemonSets, joinNodes, pinBlocks, startApiServer, waitForApiServer } from "./cluster.js";
 import { Interrupted, LabError } from "./errors.js";
 import { existingNamespaces, makeNamespaces, processesInside, removeNamespaces } from "./namespaces.js";
-import { API_LOG, BIN_DIRECTORY, nodePaths } from "./plan.js";
-import { ancestors, endAll, isAlive, type ProcessId, self, waitForEnd } from "./processes.js";
+import { API_LOG, BIN_DIRECTORY, fixedNamespaces, nodePaths } from "./plan.js";
+import { ancestors, endAll, isAlive, type ProcessId, programOf, self, waitForEnd } from "./processes.js";
 import { ensureKubectl, ensurePrograms, ensureTun } from "./requirements.js";
 import { judge, type LabState, readState, removeState, type Verdict, withLock, writeState } from "./state.js";
 import { DAEMON_SETS, type LabNode, NODES } from "./walkthrough.js";
@@ -39,6 +39,8 @@ const AGENT_TIMEOUT_MS = 20_000;
 const GRACE_MS = 3000;
 /** What else runs in the lab: shells, and what they have started. */
 const LEFTOVER_GRACE_MS = 1000;
+/** What a container's parent is called: it lives in its node's namespace, and ends with the container. */
+const CONTAINER_PARENT = "conmon";
 /** How long the owner of a lab may take to clear it. */
 const OWNER_TIMEOUT_MS = 30_000;
 
@@ -128,14 +130,16 @@ async function clear(): Promise<Cleared> {
   const state = readState();
   if (state !== null) writeState({ ...state, phase: "stopping" });
   const spared = ancestors();
-  const found = async () => (await processesInside(existingNamespaces())).filter((id) => !spared.has(id.pid));
+  const found = async (namespaces = existingNamespaces()) =>
+    (await processesInside(namespaces)).filter((id) => !spared.has(id.pid));
   const recorded = state === null ? [] : [...state.services, ...state.agents];
-  const seen = new Set((await found()).map(({ pid }) => pid));
-  const masters = recorded.filter((id) => isAlive(id) && !spared.has(id.pid));
-  for (const { pid } of masters) seen.add(pid);
-  const left = await endAll(masters, GRACE_MS);
+  const started = recorded.filter((id) => isAlive(id) && !spared.has(id.pid));
+  const seen = new Set([...started, ...(await found())].map(({ pid }) => pid));
+  // Agents first, also those that a user has started: they would start pods again.
+  const machines = existingNamespaces().filter((name) => fixedNamespaces().includes(name));
+  const inMachines = (await found(machines)).filter(({ pid }) => programOf(pid) !== CONTAINER_PARENT);
+  const left = await endAll([...started, ...inMachines], GRACE_MS);
   const namespaces = existingNamespaces();
-  // Pods next: they know how they are to be taken apart, and are not asked.
   await removeAllPods();
   left.push(...(await endAll(await found(), LEFTOVER_GRACE_MS)));
   // What was started while the others ended.
@@ -149,7 +153,7 @@ async function clear(): Promise<Cleared> {
 }
 
 /** Ends a node's agent, if it runs, and starts it again; its pods go on meanwhile. */
-export async function restartAgent(node: LabNode, signal: AbortSignal): Promise<void> {
+export async function restartAgent(node: LabNode): Promise<void> {
   await withLock(async () => {
     const state = readState();
     if (state === null) throw new LabError("the lab is not up", "LAB_DOWN");
@@ -159,7 +163,7 @@ export async function restartAgent(node: LabNode, signal: AbortSignal): Promise<
     const id = startAgent(node);
     const others = state.agents.filter((agent) => agent.node !== node.name);
     writeState({ ...state, agents: [...others, { node: node.name, ...id }] });
-    await waitForAgent(node, id, AGENT_TIMEOUT_MS, signal);
+    await waitForAgent(node, id, AGENT_TIMEOUT_MS, new AbortController().signal);
   });
 }
 
@@ -205,8 +209,9 @@ export async function report(): Promise<LabReport> {
     services: (state?.services ?? []).map((service) => ({ name: service.name, alive: isAlive(service) })),
     nodes: await Promise.all(
       NODES.map(async (node) => {
-        const alive = lives(agents.get(node.name));
-        return { node, alive, health: alive ? await agentHealth(node.name) : null };
+        const health = await agentHealth(node.name);
+        // One that answers lives, whoever has started it.
+        return { node, alive: health !== null || lives(agents.get(node.name)), health };
       }),
     ),
     pods: recordedLabPods(),

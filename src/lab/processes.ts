@@ -136,6 +136,15 @@ export function startTimeOf(pid: number): number | null {
   return Number(fields[19]);
 }
 
+/** Name of a process's program, at most 15 characters of it; "" where it does not live. */
+export function programOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8").trimEnd();
+  } catch {
+    return "";
+  }
+}
+
 /** Our own process. */
 export function self(): ProcessId {
   return { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 };
