@@ -408,12 +408,30 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
 
     // Ignores SIGTERM: is Terminating for its grace period, and killed then.
     await waitFor(async () => (await kubectl("logs", "stubborn")) === "up\n", LONG);
+    await kubectl("expose", "pod", "stubborn", "--port=80");
+    const endpoint = async () => {
+      const path = "jsonpath={.items[*].endpoints[*].conditions}";
+      const conditions = await kubectl(
+        "get",
+        "endpointslices",
+        "-l",
+        "kubernetes.io/service-name=stubborn",
+        "-o",
+        path,
+      );
+      return conditions === "" ? null : JSON.parse(conditions);
+    };
+    await waitFor(async () => (await endpoint())?.ready, { ...LONG, what: "endpoint" });
     const at = performance.now();
-    await kubectl("delete", "pod", "stubborn", "--grace-period=3", "--wait=false");
+    await kubectl("delete", "pod", "stubborn", "--grace-period=5", "--wait=false");
     expect(await kubectl("get", "pod", "stubborn")).toMatch(/stubborn +1\/1 +Terminating/);
+    // It takes no new connections, and is told apart from one that is gone.
+    await waitFor(async () => (await endpoint()).terminating, { ...LONG, what: "endpoint terminating" });
+    expect(await endpoint()).toEqual({ ready: false, serving: true, terminating: true });
     await kubectl("wait", "--for=delete", "pod/stubborn", "--timeout=20s");
-    expect(performance.now() - at).toBeGreaterThan(2_900);
+    expect(performance.now() - at).toBeGreaterThan(4_900);
     expect(await eventsOf("stubborn")).toContain("Normal Killing Stopping container main");
+    await kubectl("delete", "service", "stubborn");
     await kubectl("delete", "pod", "exits", "unready", "missing", "unknown", "done");
   });
 

@@ -56,6 +56,21 @@ test("tail, since and limit, over a rotation", async () => {
   expect(await read({ limitBytes: 5 })).toBe("a\nb\nc");
 });
 
+test("a tail has no more lines than asked for, though some are added while it is read", async () => {
+  writeFileSync(file, record(1, "a") + record(2, "b") + record(3, "c"));
+  let text = "";
+  for await (const chunk of readLog(
+    file,
+    { ...NONE, tailLines: 2 },
+    () => true,
+    new AbortController().signal,
+  )) {
+    text += chunk;
+    appendFileSync(file, record(4, "d"));
+  }
+  expect(text).toBe("b\nc\n");
+});
+
 test("without a file there is nothing", async () => expect(await read()).toBe(""));
 
 test("a follower sees what is added, over rotations, until the container ends", async () => {
