@@ -223,13 +223,13 @@ function printReport(lab: LabReport): void {
     agentState(alive, health?.ready),
   ]);
   const pods = lab.pods.flatMap((pod) =>
-    pod.containers.map(({ image, running, restarts }) => [
+    pod.containers.map(({ image, running, exitCode, restarts }) => [
       pod.namespace,
       pod.name,
       pod.address,
       pod.node,
       image,
-      running ? "runs" : "ended",
+      running ? "runs" : exitCode === 0 ? "completed" : "ended",
       String(restarts),
     ]),
   );
@@ -239,12 +239,20 @@ function printReport(lab: LabReport): void {
   console.log(`\n${table(["NAMESPACE", "NAME", "IP", "NODE", "IMAGE", "STATE", "RESTARTS"], pods)}`);
 }
 
+/** Something runs in it, and whatever has ended (an init container) has ended well. */
+function isPodWell({ containers }: LabReport["pods"][number]): boolean {
+  return (
+    containers.some(({ running }) => running) &&
+    containers.every(({ running, exitCode }) => running || exitCode === 0)
+  );
+}
+
 function isHealthy(lab: LabReport): boolean {
   return (
     lab.verdict === "running" &&
     lab.services.every(({ alive }) => alive) &&
     lab.nodes.every(({ health }) => health?.ready === true) &&
-    lab.pods.every(({ containers }) => containers.every(({ running }) => running))
+    lab.pods.every(isPodWell)
   );
 }
 

@@ -14,6 +14,8 @@ export interface RecordedContainer {
   image: string;
   /** Whether its first process lives. */
   running: boolean;
+  /** Where its end is recorded. */
+  exitCode: number | null;
   restarts: number;
 }
 
@@ -51,7 +53,7 @@ function containerOf(layout: Layout, uid: string, container: string): RecordedCo
   if (record === null) return [];
   const { imageName, process: first, end } = record;
   const running = end === null && first !== null && isRunning(first);
-  return [{ name: container, image: imageName, running, restarts: attempt }];
+  return [{ name: container, image: imageName, running, exitCode: end?.exitCode ?? null, restarts: attempt }];
 }
 
 /** The address in front of the host name. */

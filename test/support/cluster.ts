@@ -392,7 +392,12 @@ export class PodKeeper {
       () => false,
     );
     if (!attached || !present.status?.podIP) return this.queue.addAfter(key, LOOK_MS);
-    const status = podStatus(present, runningContainers(present), true, new Date());
+    const status = podStatus(
+      present,
+      { init: [], containers: runningContainers(present) },
+      { network: true, over: false },
+      new Date(),
+    );
     await kube
       .patch(PODS, name, namespace, "strategic", { metadata: { uid }, status }, "status")
       .catch((error) => {

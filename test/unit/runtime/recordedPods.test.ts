@@ -39,9 +39,9 @@ test("each pod with its address and the last instance of each container", () => 
   expect(first).toMatchObject({ uid: "u1", name: "a", address: "", containers: [] });
   expect(second).toMatchObject({ uid: "u2", namespace: "default", node: "n1", address: "192.0.2.7" });
   expect(second!.containers.sort((a, b) => (a.name < b.name ? -1 : 1))).toEqual([
-    { name: "done", image: "nginx:1", running: false, restarts: 0 },
-    { name: "main", image: "nginx:1", running: true, restarts: 10 },
-    { name: "new", image: "nginx:1", running: false, restarts: 0 },
-    { name: "side", image: "nginx:1", running: false, restarts: 0 },
+    { name: "done", image: "nginx:1", running: false, exitCode: 0, restarts: 0 },
+    { name: "main", image: "nginx:1", running: true, exitCode: null, restarts: 10 },
+    { name: "new", image: "nginx:1", running: false, exitCode: null, restarts: 0 },
+    { name: "side", image: "nginx:1", running: false, exitCode: null, restarts: 0 },
   ]);
 });
