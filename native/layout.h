@@ -68,6 +68,7 @@
   X(RX_CAPACITY, 512)                                                       \
   X(MSG_CAPACITY, 2048)                                                     \
   X(IOV_CAPACITY, 16384)                                                    \
+  X(HELD_BYTES, 1024 * 1024)                                                \
   X(ARENA_rxTap, 0)                                                         \
   X(ARENA_rxTapBytes, align64(TAP_BUDGET + 2 * (TAP_FRAME_MAX + HEADROOM))) \
   X(ARENA_rxUdp, ARENA_rxTap + ARENA_rxTapBytes)                            \
@@ -76,7 +77,8 @@
   X(ARENA_msg, align64(ARENA_rx + RX_CAPACITY * RX_STRIDE * 4))             \
   X(ARENA_iov, align64(ARENA_msg + MSG_CAPACITY * MSG_STRIDE * 4))          \
   X(ARENA_status, align64(ARENA_iov + IOV_CAPACITY * IOV_STRIDE * 4))       \
-  X(ARENA_bytes, align64(ARENA_status + STATUS_LENGTH * 8))
+  X(ARENA_held, align64(ARENA_status + STATUS_LENGTH * 8))                  \
+  X(ARENA_bytes, align64(ARENA_held + HELD_BYTES))
 
 namespace podwire {
 

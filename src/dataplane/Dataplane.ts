@@ -91,6 +91,7 @@ export class Dataplane {
     this.trains.reset();
     this.merges.discard();
     this.plan.reset();
+    this.fragments.settleTaken(this);
   }
 
   /** Next value for the identification field of an IPv4 packet of our own. */

@@ -20,10 +20,16 @@ export class EgressPorts {
   #group = 0;
   #left = 0;
 
-  /** Whether the node's rules bring replies of a protocol back. */
+  /**
+   * Whether replies of a protocol come back: the node's rules bring those that have ports, the raw
+   * ICMP socket hears those of ICMP echo, whose identifiers are of the same range.
+   */
   carries(protocol: number): boolean {
     return (
-      protocol === ipv4.PROTOCOL_TCP || protocol === ipv4.PROTOCOL_UDP || protocol === ipv4.PROTOCOL_SCTP
+      protocol === ipv4.PROTOCOL_TCP ||
+      protocol === ipv4.PROTOCOL_UDP ||
+      protocol === ipv4.PROTOCOL_SCTP ||
+      protocol === ipv4.PROTOCOL_ICMP
     );
   }
 

@@ -174,7 +174,11 @@ function beginEgress(dp: Dataplane, i: number): void {
   const { batch, tables } = dp;
   // The route stage answers for what has no way out.
   if (tables.egressSource(batch.destination[i]) === 0) return;
-  if (batch.protocol[i] === ipv4.PROTOCOL_TCP && !opensTcp(dp, i)) {
+  const protocol = batch.protocol[i];
+  if (
+    (protocol === ipv4.PROTOCOL_TCP && !opensTcp(dp, i)) ||
+    (protocol === ipv4.PROTOCOL_ICMP && dp.view.getUint8(batch.l4[i]) !== icmp.ECHO_REQUEST)
+  ) {
     dp.drop(i, DropReason.noFlow);
     return;
   }
@@ -307,7 +311,7 @@ function settled(dp: Dataplane, i: number, result: number): boolean {
     batch.flow[i] = result;
     batch.direction[i] = 0;
     trackRow(dp, i);
-    if (batch.fragment[i] !== 0) dp.fragments.note(dp, i);
+    if (batch.fragment[i] !== 0) dp.fragments.noteFlow(dp, i);
     applyFlow(dp, i);
     return true;
   }

@@ -4,7 +4,7 @@
  *   1. ICMP errors follow the packet that they are about
  *   2. one lookup for all others, but for later fragments
  *   3. hit: state, then translation and way out; miss: beginFlow
- *   4. later fragments follow their first one, which may have come in the same batch
+ *   4. later fragments follow their first one, which may have come in the same batch, or wait for it
  *
  * What is tracked: flows of Services, flows whose client or server is outside of the pod pools, and,
  * where there are Services, TCP connections that local pods open (so that a client port which has one
@@ -27,14 +27,17 @@ export function conntrack(dp: Dataplane): void {
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
     if ((fragment[i] & ipv4.FRAGMENT_OFFSET) !== 0) laterFragments++;
-    else if (protocol[i] === ipv4.PROTOCOL_ICMP && ports[i] === 0) translateIcmpError(dp, i);
-    else rows[count++] = i;
+    else if (protocol[i] === ipv4.PROTOCOL_ICMP && ports[i] === 0) {
+      if (fragment[i] !== 0) dp.fragments.noteVerdict(dp, i);
+      translateIcmpError(dp, i);
+    } else rows[count++] = i;
   }
   // Without flows there is nothing to look up; the columns say "none" from the start.
   if (flows.size > 0) flows.lookup(rows, count, source, destination, ports, protocol, tag, flow, direction);
   for (let n = 0; n < count; n++) {
     const i = rows[n];
     if (flow[i] < 0 || !followFlow(dp, i)) beginFlow(dp, i);
+    if (fragment[i] !== 0 && flow[i] < 0) dp.fragments.noteVerdict(dp, i);
   }
   for (let i = 0; laterFragments > 0; i++) {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;

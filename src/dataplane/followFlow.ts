@@ -32,7 +32,7 @@ export function followFlow(dp: Dataplane, i: number): boolean {
     return false;
   }
   noteIngress(dp, i);
-  if (batch.fragment[i] !== 0) dp.fragments.note(dp, i);
+  if (batch.fragment[i] !== 0) dp.fragments.noteFlow(dp, i);
   applyFlow(dp, i);
   return true;
 }
@@ -48,6 +48,7 @@ export function applyFlow(dp: Dataplane, i: number): void {
   const ports = turnedPorts(words[key + KEY_PORTS]);
   if (!translate(dp, i, words[key + KEY_DESTINATION], words[key + KEY_SOURCE], ports)) {
     dp.drop(i, DropReason.untranslatable);
+    if (batch.fragment[i] !== 0) dp.fragments.noteVerdict(dp, i);
     return;
   }
   batch.tag[i] = words[key + KEY_TAG];

@@ -10,7 +10,8 @@
  *   encap      to VTEPs: MACs, VXLAN, trains, segmentation
  *   coalesce   to TAPs: MACs, virtio-net, merging
  *
- * Each stage loops over the batch. Frames of one flow keep their order.
+ * Each stage loops over the batch. Frames of one flow keep their order. Fragments that waited for the
+ * first of their packet take the same way, as a batch of their own, behind it.
  */
 import { COUNT_RECEIVED, COUNT_RECEIVED_BYTES } from "../packet/counters.js";
 import { coalesce } from "./coalesce.js";
@@ -25,6 +26,11 @@ import { route } from "./route.js";
 
 /** Takes the dataplane's batch through all stages and empties it. Every row ends with a verdict. */
 export function runPipeline(dp: Dataplane): void {
+  do runStages(dp);
+  while (dp.fragments.resume(dp));
+}
+
+function runStages(dp: Dataplane): void {
   const { batch, counters } = dp;
   let frames = 0;
   for (let i = 0; i < batch.count; i++) frames += batch.segments[i];

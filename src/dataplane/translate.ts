@@ -41,11 +41,11 @@ export function translate(
   if (source === oldSource && destination === oldDestination && ports === oldPorts) return true;
   const protocol = batch.protocol[i];
   const fragment = batch.fragment[i];
-  if (protocol === ipv4.PROTOCOL_SCTP && fragment !== 0 && ports !== oldPorts) return false;
+  const first = (fragment & ipv4.FRAGMENT_OFFSET) === 0;
+  if (protocol === ipv4.PROTOCOL_SCTP && first && fragment !== 0 && ports !== oldPorts) return false;
   const addresses = change(oldSource, source) + change(oldDestination, destination);
   const l3 = batch.l3[i];
   const l4 = batch.l4[i];
-  const first = (fragment & ipv4.FRAGMENT_OFFSET) === 0;
   const partial = first && isPartial(dp, i);
   const stride = batch.segments[i] > 1 ? batch.stride[i] : 0;
   for (let n = 0; n < batch.segments[i]; n++) {

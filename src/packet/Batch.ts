@@ -20,6 +20,8 @@ export const ANSWERED = 2;
 export const TO_TAP = 3;
 /** To the VTEP with index `out`. */
 export const TO_VTEP = 4;
+/** A later fragment that waits for its first one (dataplane/FragmentTable). */
+export const HELD = 5;
 
 /** Kinds. */
 export const KIND_UNKNOWN = 0;

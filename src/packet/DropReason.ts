@@ -78,7 +78,7 @@ export const DropReason = {
   ingressGone: 38,
   /** Cannot be translated: ports of a fragmented SCTP packet. */
   untranslatable: 39,
-  /** A later fragment whose first one never came. */
+  /** A later fragment whose first one did not come in time, or was dropped. */
   fragmentOrphan: 40,
 } as const;
 

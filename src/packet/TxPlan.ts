@@ -40,6 +40,8 @@ export const ZERO_SLOT = ARENA.scratch;
 
 export class TxPlan {
   messages = 0;
+  /** How often it was emptied: what a message of an earlier count pointed to is no longer needed. */
+  resets = 0;
   #pieces = 0;
   #slots = 1;
   readonly msg: Int32Array;
@@ -98,6 +100,7 @@ export class TxPlan {
     this.messages = 0;
     this.#pieces = 0;
     this.#slots = 1;
+    this.resets = (this.resets + 1) | 0;
   }
 
   #piece(offset: number, length: number, csum: number): number {

@@ -9,10 +9,11 @@
  *   ├── rx       receive descriptors, RX_STRIDE int32 each, written by native
  *   ├── msg      transmit messages, MSG_STRIDE int32 each, written by the dataplane
  *   ├── iov      pieces of messages, IOV_STRIDE int32 each, linked into chains
- *   └── status   STATUS_* doubles, written by native
+ *   ├── status   STATUS_* doubles, written by native
+ *   └── held     fragments that wait for the first of their packet; native only sends from it
  *
- * All of it is reset with every breath: what is received is sent, consumed or dropped before the
- * next receive. native/layout.h repeats these numbers; a test holds the two together.
+ * All but the last is reset with every breath: what is received is sent, consumed or dropped before
+ * the next receive. native/layout.h repeats these numbers; a test holds the two together.
  */
 
 // ---- port kinds -----------------------------------------------------------------------------
@@ -148,6 +149,8 @@ export const SCRATCH_SLOTS = 4096;
 export const RX_CAPACITY = 512;
 export const MSG_CAPACITY = 2048;
 export const IOV_CAPACITY = 16384;
+/** Bytes for fragments that wait: 16 datagrams of 64 KiB. */
+export const HELD_BYTES = 1024 * 1024;
 
 /** Byte offsets of the areas in an arena, and the arena's length. */
 export interface ArenaLayout {
@@ -159,6 +162,7 @@ export interface ArenaLayout {
   readonly msg: number;
   readonly iov: number;
   readonly status: number;
+  readonly held: number;
   readonly bytes: number;
 }
 
@@ -176,6 +180,7 @@ export const ARENA: ArenaLayout = (() => {
   const msg = align64(rx + RX_CAPACITY * RX_STRIDE * 4);
   const iov = align64(msg + MSG_CAPACITY * MSG_STRIDE * 4);
   const status = align64(iov + IOV_CAPACITY * IOV_STRIDE * 4);
+  const held = align64(status + STATUS_LENGTH * 8);
   return {
     rxTap,
     rxTapBytes,
@@ -185,6 +190,7 @@ export const ARENA: ArenaLayout = (() => {
     msg,
     iov,
     status,
-    bytes: align64(status + STATUS_LENGTH * 8),
+    held,
+    bytes: align64(held + HELD_BYTES),
   };
 })();

@@ -88,6 +88,7 @@ export class Breather implements TxSink {
       this.#handle(received);
       this.flows.leaveBreath();
     }
+    dataplane.fragments.expire(dataplane);
     this.#publishStatus();
     return received > 0;
   }

@@ -1,0 +1,345 @@
+/**
+ * Fragments of packets that flows concern, in whatever order they come: translated as the first one
+ * says, whole and right at a third party; and what bounds those that wait.
+ */
+import { describe, expect, it } from "vitest";
+import { COUNT_RECEIVED_BYTES } from "../../../src/packet/counters.js";
+import * as flowTag from "../../../src/wire/flowTag.js";
+import {
+  accounted,
+  MASTER,
+  MTU,
+  NODE_PORT,
+  type Outcome,
+  POD_PORT,
+  TestNode,
+  TUNNEL_PORT,
+  VNI,
+  WORKER01,
+  WORKER02,
+} from "../../support/dataplane.js";
+import { fragmentsOf, reassembled } from "../../support/fragments.js";
+import {
+  address,
+  counting,
+  datagrams,
+  ethernet,
+  get16,
+  ICMP,
+  IPV4,
+  icmpPacket,
+  ipv4,
+  kernelFrames,
+  l4ChecksumOk,
+  type Packet,
+  payloadOf,
+  readFrame,
+  readVxlan,
+  UDP,
+  udpPacket,
+  vxlan,
+} from "../../support/frames.js";
+import { serviceImage, type TestBackend, type TestFrontend } from "../../support/services.js";
+
+const VIP = "10.152.183.7";
+const PC = "192.168.2.99";
+const SERVER = "203.0.113.9";
+const LOCAL: TestBackend = { address: MASTER.pod, l4Port: 8080, local: true };
+const REMOTE: TestBackend = { address: WORKER01.pod, l4Port: 8080 };
+/** ipfrag_time. */
+const WAIT_US = 30_000_000;
+
+const clusterIp = (...inside: TestBackend[]): TestFrontend => ({
+  kind: "clusterIp",
+  address: VIP,
+  protocol: UDP,
+  l4Port: 80,
+  inside,
+});
+const nodePort = (...inside: TestBackend[]): TestFrontend => ({
+  kind: "nodePort",
+  protocol: UDP,
+  l4Port: 30080,
+  inside,
+});
+
+function nodeWith(...frontends: TestFrontend[]): TestNode {
+  const node = new TestNode({ egress: true });
+  if (frontends.length > 0) node.breather.dataplane.services.adopt(serviceImage(frontends));
+  return node;
+}
+
+interface Leaving {
+  port: number;
+  peer: number;
+  sourceMac: string;
+  packet: Packet;
+}
+
+function leaving(outcome: Outcome): Leaving[] {
+  expect(accounted(outcome)).toBe(true);
+  return outcome.sent.flatMap(({ port, peer, bytes, gso }) =>
+    (port === TUNNEL_PORT
+      ? datagrams(bytes, gso).map((part) => readVxlan(part).frame)
+      : kernelFrames(bytes)
+    ).map((each) => {
+      const { sourceMac, packet } = readFrame(each);
+      return { port, peer, sourceMac, packet: packet! };
+    }),
+  );
+}
+
+/** The one datagram that leaves in fragments, put together; its checksum is right. */
+function whole(outcome: Outcome): Packet {
+  const packet = reassembled(leaving(outcome).map((each) => each.packet));
+  expect(l4ChecksumOk(packet)).toBe(true);
+  return packet;
+}
+
+function ends({ source, destination, l4 }: Packet): string {
+  return `${source}:${get16(l4, 0)}>${destination}:${get16(l4, 2)}`;
+}
+
+function tagged(packet: Uint8Array, tag: number): Uint8Array {
+  const digits = (tag >>> 0).toString(16).padStart(8, "0");
+  const mac = `02:74:${digits.match(/../g)!.join(":")}`;
+  return vxlan(VNI, ethernet(MASTER.vtepMac, mac, IPV4, packet));
+}
+
+const ORDERS: [string, (parts: Uint8Array[]) => Uint8Array[]][] = [
+  ["in order", (parts) => parts],
+  ["the first one last", ([first, ...rest]) => [...rest, first!]],
+  ["turned round", (parts) => parts.toReversed()],
+  ["the first in the middle", ([first, ...rest]) => rest.toSpliced(rest.length >> 1, 0, first!)],
+];
+const SIZES = [100, 8 * 1024, 60 * 1024];
+const CASES = ORDERS.flatMap(([name, order]) =>
+  SIZES.flatMap((size) =>
+    [true, false].map((together) => [size, name, together ? "one batch" : "a breath each", order] as const),
+  ),
+);
+
+describe.each(CASES)("a datagram of %i bytes, %s, %s", (size, _, when, order) => {
+  const payload = counting(size);
+  const mtu = size > 1000 ? MTU : 68;
+
+  function send(node: TestNode, packet: Uint8Array, by: (part: Uint8Array) => void): Outcome {
+    const parts = order(fragmentsOf(packet, mtu));
+    const before = node.counters[COUNT_RECEIVED_BYTES]!;
+    const outcomes: Outcome[] = [];
+    for (const part of parts) {
+      by(part);
+      if (when !== "one batch") outcomes.push(node.run());
+    }
+    outcomes.push(node.run());
+    for (const each of outcomes) expect(accounted(each)).toBe(true);
+    expect(node.breather.dataplane.fragments.waiting).toBe(0);
+    expect(node.faults).toEqual([]);
+    const sum = (key: "received" | "forwarded") => outcomes.reduce((n, each) => n + each[key], 0);
+    expect([sum("received"), sum("forwarded")]).toEqual([parts.length, parts.length]);
+    const bytes = parts.reduce((n, part) => n + part.length + 14, 0);
+    expect(node.counters[COUNT_RECEIVED_BYTES]! - before).toBe(bytes);
+    return {
+      sent: outcomes.flatMap((each) => each.sent),
+      received: sum("received"),
+      forwarded: sum("forwarded"),
+      answered: 0,
+      dropped: {},
+    };
+  }
+
+  it("from a pod to a ClusterIP, and back", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    const ask = udpPacket({ source: MASTER.pod, destination: VIP, destinationPort: 80, id: 7 }, payload);
+    const out = whole(send(node, ask, (part) => node.fromPod(part)));
+    expect(ends(out)).toBe(`${MASTER.pod}:40000>${WORKER01.pod}:8080`);
+    expect(payloadOf(out)).toEqual(payload);
+    const answer = udpPacket(
+      { source: WORKER01.pod, destination: MASTER.pod, sourcePort: 8080, destinationPort: 40_000, id: 8 },
+      payload,
+    );
+    const back = whole(send(node, answer, (part) => node.fromWorker01(part)));
+    expect(ends(back)).toBe(`${VIP}:80>${MASTER.pod}:40000`);
+    expect(payloadOf(back)).toEqual(payload);
+  });
+
+  it("from outside to a NodePort, to a remote endpoint, and back", () => {
+    const node = nodeWith(nodePort(REMOTE));
+    const ask = udpPacket({ source: PC, destination: MASTER.underlay, destinationPort: 30080 }, payload);
+    const sent = send(node, ask, (part) => node.fromNode(part));
+    expect(ends(whole(sent))).toBe(`${PC}:40000>${WORKER01.pod}:8080`);
+    const tag = flowTag.of(address(MASTER.underlay), 30080, UDP);
+    const macs = leaving(sent).map(({ sourceMac }) => sourceMac);
+    const digits = (tag >>> 0).toString(16).padStart(8, "0");
+    expect(new Set(macs)).toEqual(new Set([`02:74:${digits.match(/../g)!.join(":")}`]));
+    const answer = udpPacket(
+      { source: WORKER01.pod, destination: PC, sourcePort: 8080, destinationPort: 40_000 },
+      payload,
+    );
+    const back = whole(send(node, answer, (part) => node.fromUnderlay(WORKER01.underlay, tagged(part, tag))));
+    expect(ends(back)).toBe(`${MASTER.underlay}:30080>${PC}:40000`);
+  });
+
+  it("by another node's NodePort to an endpoint here, and back with the tag", () => {
+    const node = nodeWith(clusterIp(LOCAL));
+    const ask = udpPacket({ source: PC, destination: MASTER.pod, destinationPort: 8080 }, payload);
+    const into = whole(send(node, ask, (part) => node.fromUnderlay(WORKER02.underlay, tagged(part, 77))));
+    expect(ends(into)).toBe(`${PC}:40000>${MASTER.pod}:8080`);
+    const answer = udpPacket(
+      { source: MASTER.pod, destination: PC, sourcePort: 8080, destinationPort: 40_000 },
+      payload,
+    );
+    const sent = send(node, answer, (part) => node.fromPod(part));
+    expect(payloadOf(whole(sent))).toEqual(payload);
+    expect(new Set(leaving(sent).map(({ peer, sourceMac }) => `${peer} ${sourceMac}`))).toEqual(
+      new Set(["1 02:74:00:00:00:4d"]),
+    );
+  });
+
+  it("from a pod to the outside, and back", () => {
+    const node = nodeWith();
+    const ask = udpPacket({ source: MASTER.pod, destination: SERVER, destinationPort: 53 }, payload);
+    const out = whole(send(node, ask, (part) => node.fromPod(part)));
+    const port = get16(out.l4, 0);
+    expect(ends(out)).toBe(`${MASTER.underlay}:${port}>${SERVER}:53`);
+    const answer = udpPacket(
+      { source: SERVER, destination: MASTER.underlay, sourcePort: 53, destinationPort: port },
+      payload,
+    );
+    expect(ends(whole(send(node, answer, (part) => node.fromNode(part))))).toBe(
+      `${SERVER}:53>${MASTER.pod}:40000`,
+    );
+  });
+
+  it("between pods, untouched", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    const ask = udpPacket({ source: MASTER.pod, destination: WORKER01.pod, ttl: 9 }, payload);
+    const sent = leaving(send(node, ask, (part) => node.fromPod(part))).map(({ packet }) => packet);
+    // Nothing is decided about them: they pass as they come.
+    const expected = order(
+      fragmentsOf(udpPacket({ source: MASTER.pod, destination: WORKER01.pod, ttl: 8 }, payload), mtu),
+    );
+    expect(sent.map(({ l4 }) => l4)).toEqual(expected.map((part) => part.subarray(20)));
+    expect(node.flows.size).toBe(0);
+    const answer = udpPacket({ source: WORKER01.pod, destination: MASTER.pod }, payload);
+    expect(ends(whole(send(node, answer, (part) => node.fromWorker01(part))))).toBe(
+      `${WORKER01.pod}:40000>${MASTER.pod}:5201`,
+    );
+  });
+});
+
+describe("ping in fragments", () => {
+  it("to the outside", () => {
+    const node = nodeWith();
+    const ask = icmpPacket(
+      { source: MASTER.pod, destination: SERVER, type: 8, rest: (77 << 16) | 1, id: 5 },
+      counting(4000),
+    );
+    const parts = fragmentsOf(ask, MTU).toReversed();
+    for (const part of parts) node.fromPod(part);
+    const packet = reassembled(leaving(node.run()).map((each) => each.packet));
+    expect([packet.protocol, packet.source, l4ChecksumOk(packet)]).toEqual([ICMP, MASTER.underlay, true]);
+    expect(get16(packet.l4, 4)).toBeGreaterThanOrEqual(61_000);
+  });
+});
+
+/** A later fragment that only `id` tells from others. */
+function orphan(id: number, bytes = 40, source = MASTER.pod, destination = VIP): Uint8Array {
+  return ipv4({ source, destination, id, protocol: UDP, fragment: 8 }, counting(bytes));
+}
+
+describe("what waits", () => {
+  it("is dropped after 30 s, and counted then", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    const start = node.fromPod(orphan(1)).run();
+    expect([start.received, start.dropped]).toEqual([0, {}]);
+    node.io.nowUs += WAIT_US - 1_000_000;
+    expect(node.run().dropped).toEqual({});
+    node.io.nowUs += 2_000_000;
+    const end = node.run();
+    expect(accounted(end)).toBe(true);
+    expect([end.received, end.dropped]).toEqual([1, { fragmentOrphan: 1 }]);
+    expect(node.breather.dataplane.fragments.waiting).toBe(0);
+  });
+
+  it("makes room for younger ones, the oldest first", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    const first = fragmentsOf(
+      udpPacket({ source: MASTER.pod, destination: VIP, destinationPort: 80, id: 9999 }, counting(100)),
+      68,
+    );
+    const later = first.slice(1);
+    let lost = 0;
+    for (let id = 0; id < 3000; id++) {
+      if (id === 2500) for (const part of later) node.fromPod(part);
+      const outcome = node.fromPod(orphan(id, 1000)).run();
+      expect(accounted(outcome)).toBe(true);
+      lost += outcome.dropped.fragmentOrphan ?? 0;
+    }
+    const { waiting } = node.breather.dataplane.fragments;
+    expect(lost + waiting).toBe(3000 + later.length);
+    expect(waiting).toBeGreaterThan(500);
+    // Those of 500 packets ago still wait.
+    const sent = whole(node.fromPod(first[0]!).run());
+    expect(ends(sent)).toBe(`${MASTER.pod}:40000>${WORKER01.pod}:8080`);
+    expect(node.faults).toEqual([]);
+  });
+
+  it("of one packet is not more than a packet can have", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    for (let n = 0; n < 300; n++) node.fromPod(orphan(1, 1400));
+    const outcome = node.run();
+    expect(outcome.dropped.fragmentOrphan).toBeGreaterThan(100);
+    expect(accounted(outcome)).toBe(true);
+    // Another packet's still have room.
+    expect(node.fromPod(orphan(2, 1400)).run().dropped).toEqual({});
+  });
+
+  it("goes the way of a first fragment that was refused", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    const parts = fragmentsOf(
+      udpPacket({ source: MASTER.pod, destination: VIP, destinationPort: 81, id: 3 }, counting(200)),
+      100,
+    );
+    for (const part of parts.toReversed()) node.fromPod(part);
+    const outcome = node.run();
+    expect(accounted(outcome)).toBe(true);
+    expect(outcome.dropped).toEqual({ noServicePort: 1, fragmentOrphan: parts.length - 1 });
+  });
+
+  it("does not hold up the memory of what is planned", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    // Every datagram waits, goes on and is sent while the next ones are copied in behind it.
+    const payload = counting(60 * 1024);
+    for (let round = 0; round < 40; round++) {
+      const packet = udpPacket(
+        { source: MASTER.pod, destination: VIP, destinationPort: 80, id: round },
+        payload,
+      );
+      const [first, ...rest] = fragmentsOf(packet, MTU);
+      for (const part of rest.toReversed()) node.fromPod(part);
+      const out = whole(node.fromPod(first!).run());
+      expect(payloadOf(out)).toEqual(payload);
+    }
+  });
+
+  it("tells ports of arrival and tags apart", () => {
+    const node = nodeWith(nodePort(REMOTE));
+    const answer = fragmentsOf(
+      udpPacket(
+        { source: WORKER01.pod, destination: PC, sourcePort: 8080, destinationPort: 40_000 },
+        counting(200),
+      ),
+      100,
+    );
+    const ask = udpPacket({ source: PC, destination: MASTER.underlay, destinationPort: 30080 }, counting(8));
+    node.fromNode(ask).run();
+    const tag = flowTag.of(address(MASTER.underlay), 30080, UDP);
+    const other = tag ^ 1;
+    for (const part of answer.slice(1)) node.fromUnderlay(WORKER01.underlay, tagged(part, other));
+    const sent = leaving(node.fromUnderlay(WORKER01.underlay, tagged(answer[0]!, tag)).run());
+    expect(sent.map(({ port }) => port)).toEqual([NODE_PORT]);
+    expect(node.breather.dataplane.fragments.waiting).toBe(answer.length - 1);
+    expect(sent.every(({ port }) => port !== POD_PORT)).toBe(true);
+  });
+});
