@@ -97,6 +97,7 @@ export function clusterTables(peers: number, gso: boolean): Tables {
       vteps,
       routes,
       egress: [],
+      egressPorts: { first: 0, last: 0 },
     }),
   );
 }

@@ -332,6 +332,7 @@ const schema = z.strictObject({
     .strictObject({
       nodePorts: rulePortsField.optional(),
       egressPorts: rulePortsField.optional(),
+      egress: z.enum(["masquerade", "off"]).optional(),
       nodePortAddresses: z.array(prefixField).optional(),
       localhostNodePorts: z.boolean().optional(),
       vips: z.array(addressField).optional(),

@@ -14,6 +14,7 @@ export const SERVICE_HOST_DEFAULTS: ServiceHostConfig = {
   ranges: [DEFAULT_SERVICE_RANGE],
   nodePorts: { first: 30000, last: 32767 },
   egressPorts: { first: 61000, last: 65534 },
+  egress: "masquerade",
   nodePortAddresses: [],
   localhostNodePorts: true,
   vips: [],

@@ -189,10 +189,16 @@ function checkTables(wanted: AgentConfig, status: AgentStatus, tables: TableInpu
   };
   const indices = new Map(tables.vteps.map(({ address, index }) => [formatIpv4(address), index]));
   const unknown = 1 + Math.max(-1, ...indices.values());
+  const node = device("node") ?? null;
   const expected = tableInput(wanted, {
     underlayMtu: status.underlay.mtu,
     tunnelPort: tables.node.tunnelPort,
-    node: device("node") ?? null,
+    node,
+    // What is the kernel's to say is taken as it is.
+    addresses: tables.routes
+      .filter(({ to, target, length }) => to === "port" && target === node?.port && length === 32)
+      .map(({ address }) => address),
+    egress: tables.egress,
     gsoPort: device("gso")?.port ?? -1,
     pods: new Map(
       wanted.pods.flatMap(({ name }) => {

@@ -55,6 +55,12 @@ export function agentCommand(): Command {
     .option("--service-cidr <cidr>", "where ClusterIPs come from (default: 10.152.183.0/24)")
     .option("--node-ports <first-last>", "ports of NodePort Services (default: 30000-32767)")
     .option("--egress-ports <first-last>", "source ports of masqueraded egress (default: 61000-65534)")
+    .addOption(
+      new Option("--egress <mode>", "how pods reach the outside (default: masquerade)").choices([
+        "masquerade",
+        "off",
+      ]),
+    )
     .option(
       "--nodeport-addresses <cidr...>",
       "NodePorts answer at the node's addresses in these ranges (default: at --underlay-address)",

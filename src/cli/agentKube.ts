@@ -55,6 +55,7 @@ export interface KubeAgentOptions {
   serviceCidr?: string;
   nodePorts?: string;
   egressPorts?: string;
+  egress?: "masquerade" | "off";
   nodeportAddresses?: string[];
   localhostNodeports: boolean;
   healthzBindAddress?: string;
@@ -259,6 +260,7 @@ const SERVICE_OPTIONS: Record<keyof ServiceHostConfig, string> = {
   ranges: "--service-cidr",
   nodePorts: "--node-ports",
   egressPorts: "--egress-ports",
+  egress: "--egress",
   nodePortAddresses: "--nodeport-addresses",
   localhostNodePorts: "--no-localhost-nodeports",
   vips: "",
@@ -296,6 +298,7 @@ function serviceHostOf(options: KubeAgentOptions, underlay: AgentConfig["underla
     ranges,
     nodePorts: ports("nodePorts"),
     egressPorts: ports("egressPorts"),
+    egress: options.egress ?? SERVICE_HOST_DEFAULTS.egress,
     nodePortAddresses: nodeportAddresses,
     localhostNodePorts: localhostNodeports,
     vips: [],

@@ -7,10 +7,6 @@
 import { hashAddress } from "../tables/hash.js";
 import * as ipv4 from "../wire/ipv4.js";
 
-/** The range that a routing rule brings back to us (host side: the same numbers). */
-export const FIRST_EGRESS_PORT = 61_000;
-export const LAST_EGRESS_PORT = 65_534;
-const COUNT = LAST_EGRESS_PORT - FIRST_EGRESS_PORT + 1;
 const GROUPS = 4096;
 /** Ports tried for one packet; the next packet goes on behind them. */
 const TRIES = 256;
@@ -19,6 +15,8 @@ export class EgressPorts {
   readonly #next = new Uint16Array(GROUPS);
   #group = 0;
   #left = 0;
+  #first = 0;
+  #count = 0;
 
   /**
    * Whether replies of a protocol come back: the node's rules bring those that have ports, the raw
@@ -33,17 +31,20 @@ export class EgressPorts {
     );
   }
 
-  /** Begins the search for a port towards a destination. */
-  start(destination: number, l4Port: number, protocol: number): void {
+  /** Begins the search for a port towards a destination, among those from `first` to `last`. */
+  start(destination: number, l4Port: number, protocol: number, first: number, last: number): void {
+    this.#first = first;
+    this.#count = last - first + 1;
     this.#group = hashAddress(destination ^ Math.imul((protocol << 16) | l4Port, 0x9e3779b1)) & (GROUPS - 1);
-    this.#left = TRIES;
+    this.#left = Math.min(TRIES, this.#count);
   }
 
   /** The next port to try, 0 at the end. */
   next(): number {
     if (this.#left-- === 0) return 0;
-    const n = this.#next[this.#group];
-    this.#next[this.#group] = n + 1 === COUNT ? 0 : n + 1;
-    return FIRST_EGRESS_PORT + n;
+    // The range may have become smaller.
+    const n = this.#next[this.#group] < this.#count ? this.#next[this.#group] : 0;
+    this.#next[this.#group] = n + 1;
+    return this.#first + n;
   }
 }

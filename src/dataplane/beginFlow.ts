@@ -45,7 +45,7 @@ import {
   TCP_ADOPTED,
   turnedPorts,
 } from "../tables/flowLayout.js";
-import { ROUTE_PORT, ROUTE_VTEP, routeTarget, routeTo } from "../tables/RouteTable.js";
+import { ROUTE_PORT, ROUTE_VTEP, routeOf, routeTarget, routeTo } from "../tables/RouteTable.js";
 import { BACKEND_OUTSIDE_POOL } from "../tables/ServiceTable.js";
 import type { Tables } from "../tables/TableImage.js";
 import * as flowTag from "../wire/flowTag.js";
@@ -63,6 +63,7 @@ import {
   isLoopbackOfNode,
   loadBalance,
 } from "./loadBalance.js";
+import { speaksAsNode } from "./policy.js";
 import { reject } from "./reject.js";
 import { firstState, trackRow } from "./trackRow.js";
 
@@ -101,7 +102,7 @@ export function beginFlow(dp: Dataplane, i: number): void {
     batch.via[i] = VIA_NODE;
   } else if (tables.inPool(destination)) {
     const replyOut = fromNode ? OUT_NODE : OUT_ROUTE;
-    if (!inside || source === tables.underlayAddress) beginPlain(dp, i, source, replyOut);
+    if (!inside || !tables.inPool(source)) beginPlain(dp, i, source, replyOut);
     else if (services.size > 0 && opensTcp(dp, i)) beginPlain(dp, i, source, replyOut);
   } else if (!fromNode && !isOwn(tables, destination)) {
     beginEgress(dp, i);
@@ -198,6 +199,11 @@ function insertEgress(
   const { batch, tables, egressPorts } = dp;
   const source = tables.egressSource(to);
   const protocol = batch.protocol[i];
+  if (protocol === ipv4.PROTOCOL_UDP && speaksAsNode(tables, to, l4Port)) {
+    // By way of a Service: policy has seen its address only.
+    dp.drop(i, DropReason.podVxlan);
+    return;
+  }
   if (source === 0 || !egressPorts.carries(protocol)) {
     dp.drop(i, DropReason.egressProtocol);
     return;
@@ -205,7 +211,7 @@ function insertEgress(
   if (!draftFlow(dp, i, source, to, l4Port, service, backend, OUT_NODE, replyOut)) return;
   const { draft } = dp;
   draft[FLOW_FLAGS] |= FLAG_SNAT | FLAG_EGRESS;
-  egressPorts.start(to, l4Port, protocol);
+  egressPorts.start(to, l4Port, protocol, tables.firstEgressPort, tables.lastEgressPort);
   for (let port = egressPorts.next(); port !== 0; port = egressPorts.next()) {
     draft[FLOW_REPLY + KEY_PORTS] = replyPorts(protocol, l4Port, port);
     const result = dp.flows.insert(draft, dp.nowMs);
@@ -331,7 +337,8 @@ function settled(dp: Dataplane, i: number, result: number): boolean {
 
 /** Whether an address is one of this node. */
 export function isOwn(tables: Tables, address: number): boolean {
-  return address === tables.underlayAddress || address === tables.tunnelAddress || ipv4.isLoopback(address);
+  if (address === tables.underlayAddress || address === tables.tunnelAddress) return true;
+  return ipv4.isLoopback(address) || tables.routes.lookup(address) === routeOf(ROUTE_PORT, tables.nodePort);
 }
 
 function leadsToPod(tables: Tables, address: number): boolean {

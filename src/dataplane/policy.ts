@@ -2,7 +2,7 @@
  * Stage policy: who may send what.
  *   any frame     source never loopback, 0/8, group or reserved; but for the node's own to a NodePort
  *                 of 127.0.0.1, which a rule brings here
- *   from a pod    source is the pod's own address; no VXLAN to a VTEP
+ *   from a pod    source is the pod's own address; no VXLAN or BFD to a node
  *   from a VTEP   a source in a pod pool must route back to that VTEP; never a node's own address
  *                 or link-local
  *   from the node whatever else its kernel sends
@@ -13,6 +13,7 @@ import { ROLE_NODE, ROLE_POD } from "../tables/PortTable.js";
 import { ROUTE_VTEP, routeTarget, routeTo } from "../tables/RouteTable.js";
 import type { Tables } from "../tables/TableImage.js";
 import * as ipv4 from "../wire/ipv4.js";
+import * as udp from "../wire/udp.js";
 import type { Dataplane } from "./Dataplane.js";
 
 export function policy(dp: Dataplane): void {
@@ -45,7 +46,10 @@ export function policy(dp: Dataplane): void {
       if (role === ROLE_POD) {
         if (src !== tables.ports.address(port[i])) {
           dp.drop(i, DropReason.forgedSource);
-        } else if (protocol[i] === ipv4.PROTOCOL_UDP && speaksVxlan(tables, destination[i], ports[i])) {
+        } else if (
+          protocol[i] === ipv4.PROTOCOL_UDP &&
+          speaksAsNode(tables, destination[i], ports[i] & 0xffff)
+        ) {
           dp.drop(i, DropReason.podVxlan);
         }
       } else if (role !== ROLE_NODE) {
@@ -64,12 +68,11 @@ function belongsBehind(tables: Tables, source: number, vtep: number): boolean {
   return source !== tables.underlayAddress && !ipv4.isLinkLocal(source) && tables.fdb.byUnderlay(source) < 0;
 }
 
-/** Whether a datagram to this address and these ports (source << 16 | destination) would reach a VTEP. */
-function speaksVxlan(tables: Tables, destination: number, ports: number): boolean {
-  const l4Port = ports & 0xffff;
+/** Whether a datagram to this address and port would reach what nodes tell each other: VXLAN, BFD. */
+export function speaksAsNode(tables: Tables, destination: number, l4Port: number): boolean {
   if (destination === tables.underlayAddress || destination === tables.tunnelAddress) {
-    return l4Port === tables.vxlanPort;
+    return l4Port === tables.vxlanPort || l4Port === udp.PORT_BFD;
   }
   const vtep = tables.fdb.find(destination);
-  return vtep >= 0 && l4Port === tables.fdb.udpPort(vtep);
+  return vtep >= 0 && (l4Port === tables.fdb.udpPort(vtep) || l4Port === udp.PORT_BFD);
 }

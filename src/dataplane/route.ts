@@ -30,7 +30,7 @@ import { sendIcmpError } from "./icmpError.js";
 export function route(dp: Dataplane): void {
   const { batch, tables, view } = dp;
   const { verdict, kind, destination, vtep, port, l3, length, gsoType, out, via } = batch;
-  const { nodePort, routes, underlayAddress } = tables;
+  const { nodePort, routes } = tables;
   const limit = tables.mtu + ethernet.HEADER;
   // Runs of one flow: what held for the row before often holds.
   let lastDestination = tables.tunnelAddress;
@@ -70,7 +70,7 @@ export function route(dp: Dataplane): void {
     const fromNode = port[i] === nodePort;
     const toNode = to === ROUTE_PORT && target === nodePort;
     // What a rule brought to podwire0 and is no Service goes back to the node's own programs.
-    const back = via[i] !== VIA_ROUTE || dst === underlayAddress;
+    const back = via[i] !== VIA_ROUTE || dst !== tables.tunnelAddress;
     if ((fromTunnel && to === ROUTE_VTEP) || (fromNode && toNode && !back)) {
       dp.drop(i, DropReason.transit);
       continue;

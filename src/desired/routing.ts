@@ -106,7 +106,8 @@ export function desiredRouting(
   const outside = addresses.filter(({ address }) => !containsAddress(LOOPBACK, address));
   const nodePorts = nodePortAddresses(config, services, outside);
   if (services.localhostNodePorts) nodePorts.push(LOCALHOST);
-  const egress = [...new Set(outside.map(({ address }) => address))];
+  const masquerades = services.egress === "masquerade";
+  const egress = masquerades ? [...new Set(outside.map(({ address }) => address))] : [];
   const links = [...new Set(outside.map(({ link }) => link))].filter((link) => link !== "lo");
   return {
     rules: [
@@ -130,7 +131,9 @@ export function desiredRouting(
       { key: "net/ipv4/tcp_early_demux", value: "0", optional: true },
       { key: "net/ipv4/udp_early_demux", value: "0", optional: true },
     ],
-    reservedPorts: [services.nodePorts, services.egressPorts].map(formatPortRange).join(","),
+    reservedPorts: [services.nodePorts, ...(masquerades ? [services.egressPorts] : [])]
+      .map(formatPortRange)
+      .join(","),
   };
 }
 

@@ -4,7 +4,7 @@
  * and every other node's blocks and tunnel address to its VTEP.
  */
 import type { AgentConfig } from "../model/AgentConfig.js";
-import { parseCidr, parseIpv4 } from "../model/ipv4.js";
+import { containsAddress, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import type { TableInput } from "../tables/TableInput.js";
 import { overlayMtu } from "./host.js";
 import { GSO_MAC, macOf, podMac, vtepMac } from "./mac.js";
@@ -30,10 +30,16 @@ export interface TableFacts {
   pods: ReadonlyMap<string, AttachedPort>;
   /** Index of each VTEP by node name; VTEPs that are not in it are left out. */
   vteps: ReadonlyMap<string, number>;
+  /** The node's addresses on other links than ours, int32. */
+  addresses: readonly number[];
+  /** Source addresses of what leaves for the outside (egressTable). */
+  egress: TableInput["egress"];
 }
 
 /** Port number in TableInput where there is no such port. */
 const NO_PORT = -1;
+const NO_PORTS = { first: 0, last: 0 };
+const LOOPBACK: Ipv4Prefix = { address: 0x7f000000, length: 8 };
 /** Target of a route that leads nowhere. */
 const NO_TARGET = 0;
 
@@ -59,13 +65,18 @@ export function tableInput(config: AgentConfig, facts: TableFacts): TableInput {
     ports: [],
     vteps: [],
     routes: [],
-    egress: [],
+    egress: facts.egress,
+    egressPorts: config.serviceHost?.egressPorts ?? NO_PORTS,
   };
   if (facts.node !== null) {
     const { port, uso } = facts.node;
     input.ports.push({ port, role: "node", mac, address: tunnelAddress, uso });
     input.routes.push({ address: tunnelAddress, length: 32, to: "port", target: port });
     input.routes.push({ address: underlayAddress, length: 32, to: "port", target: port });
+    for (const address of facts.addresses) {
+      if (containsAddress(LOOPBACK, address)) continue;
+      input.routes.push({ address, length: 32, to: "port", target: port });
+    }
   }
   for (const pod of config.pods) {
     const attached = facts.pods.get(pod.name);

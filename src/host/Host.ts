@@ -43,6 +43,10 @@ export interface AddressInfo {
   address: number;
   /** Prefix length. */
   length: number;
+  /** It is in the subnet of an older address of the link, and is never preferred. */
+  secondary?: boolean;
+  /** ifa_scope: 0 universe (default), 253 link, 254 host. */
+  scope?: number;
 }
 
 /** An IPv4 unicast route. */
@@ -51,7 +55,7 @@ export interface RouteInfo {
   table: number;
   /** int32 address and prefix length of the destination. */
   destination: { address: number; length: number };
-  /** Index of the output link, 0 without (blackhole, multipath). */
+  /** Index of the output link, of several the first one's; 0 without (blackhole, unreachable, …). */
   index: number;
   /** Dotted decimal, null where the destination is on the link. */
   gateway: string | null;

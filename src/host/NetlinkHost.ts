@@ -20,6 +20,7 @@ import {
   type NeighbourInfo,
   type RouteInfo,
   RT_TABLE_LOCAL,
+  RT_TABLE_MAIN,
   type RuleInfo,
 } from "./Host.js";
 import { HostError, inNamespace } from "./HostError.js";
@@ -32,14 +33,25 @@ const NLM_F_CREATE = 0x400;
 const RT_TABLE_COMPAT = 252;
 const RT_SCOPE_UNIVERSE = 0;
 const RTN_UNICAST = 1;
+const RTA_GATEWAY = 5;
+/** struct rtnexthop. */
+const RTNEXTHOP_BYTES = 8;
 const RTNH_F_ONLINK = 4;
 const FR_ACT_TO_TBL = 1;
 // Multicast groups of rtnetlink (linux/rtnetlink.h).
+const RTNLGRP_LINK = 1;
 const RTNLGRP_IPV4_IFADDR = 5;
 const RTNLGRP_IPV4_ROUTE = 7;
 const RTNLGRP_IPV4_RULE = 8;
 const RTNLGRP_IPV4_NETCONF = 24;
-const WATCHED_GROUPS = [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV4_NETCONF];
+// Of links too: routes that go with one are not reported.
+const WATCHED_GROUPS = [
+  RTNLGRP_LINK,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV4_RULE,
+  RTNLGRP_IPV4_NETCONF,
+];
 const IFLA_INFO_KIND = 1;
 const RTEXT_FILTER_SKIP_STATS = 8;
 /** f_type of the file system that namespaces are files of. */
@@ -116,8 +128,8 @@ export class NetlinkHost implements Host {
     // ENOBUFS: notifications were lost.
     socket.socket.on("error", changed);
     socket.on("message", (messages) => {
-      // Others may change thousands of routes: they are not our concern.
-      if (messages.some((each) => each.kind !== "route" || each.data.protocol === protocol)) changed();
+      // Routes of ours, and of the main table, which egress goes by.
+      if (messages.some((each) => each.kind !== "route" || concerns(each, protocol))) changed();
     });
     // The package knows no message about forwarding settings.
     socket.on("invalid", changed);
@@ -201,6 +213,8 @@ class NetlinkNamespace implements HostNamespace {
         index: data.index ?? 0,
         address: (attrs.local ?? attrs.address)!.readInt32BE(0),
         length: data.prefixlen ?? 0,
+        secondary: data.flags?.secondary === true,
+        scope: data.scope ?? 0,
       }));
   }
 
@@ -372,16 +386,41 @@ function linkKind(info: Buffer | undefined): string {
 
 function routeInfo({ data, attrs }: RouteMessage): RouteInfo {
   const protocol = data.protocol ?? 0;
+  const hop = attrs.multipath === undefined ? attrs : firstHop(attrs.multipath);
   return {
     table: attrs.table ?? data.table ?? 0,
     destination: { address: attrs.dst?.readInt32BE(0) ?? 0, length: data.dstLen ?? 0 },
-    index: attrs.oif ?? 0,
-    gateway: attrs.gateway === undefined ? null : dotted(attrs.gateway),
+    index: hop.oif ?? 0,
+    gateway: hop.gateway === undefined ? null : dotted(hop.gateway),
     source: attrs.prefsrc === undefined ? null : dotted(attrs.prefsrc),
     // The package turns numbers that it has a name for into that name; ours has none.
     protocol: typeof protocol === "number" ? protocol : -1,
     priority: attrs.priority ?? 0,
   };
+}
+
+function concerns({ data, attrs }: RouteMessage, protocol: number): boolean {
+  return data.protocol === protocol || (attrs.table ?? data.table) === RT_TABLE_MAIN;
+}
+
+/**
+ * The first of RTA_MULTIPATH's hops (linux/rtnetlink.h): length (2), flags, hops, interface (4), then
+ * attributes of (length, type, bytes), padded to 4.
+ */
+function firstHop(hops: Buffer): { oif?: number; gateway?: Buffer } {
+  const words = new DataView(hops.buffer, hops.byteOffset, hops.length);
+  if (hops.length < RTNEXTHOP_BYTES) return {};
+  const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+  const end = Math.min(words.getUint16(0, littleEndian), hops.length);
+  const oif = words.getInt32(4, littleEndian);
+  for (let at = RTNEXTHOP_BYTES; at + 4 <= end; ) {
+    const length = words.getUint16(at, littleEndian);
+    if (length < 4) break;
+    if (words.getUint16(at + 2, littleEndian) === RTA_GATEWAY && length === 8)
+      return { oif, gateway: hops.subarray(at + 4, at + 8) };
+    at += (length + 3) & ~3;
+  }
+  return { oif };
 }
 
 function routeRequest(route: RouteInfo, index: number) {

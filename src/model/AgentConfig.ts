@@ -64,6 +64,8 @@ export interface ServiceHostConfig {
    * Linux, and a rule cannot end with 65535.
    */
   egressPorts: PortRange;
+  /** Whether pods reach the outside behind an address of the node. Default masquerade. */
+  egress: "masquerade" | "off";
   /**
    * At which of the node's addresses NodePorts answer: those in these prefixes, as in kube-proxy's
    * --nodeport-addresses. Empty: at underlay.address only (kube-proxy's "primary").

@@ -28,7 +28,7 @@ export const DropReason = {
   wrongVni: 12,
   /** Source address is not the pod's own. */
   forgedSource: 13,
-  /** A pod that speaks VXLAN to a VTEP. */
+  /** A pod that speaks VXLAN, or BFD, to a node. */
   podVxlan: 14,
   /** Inner source that does not belong behind the sending VTEP. */
   vtepSource: 15,

@@ -47,6 +47,7 @@ import {
   type OpenTap,
   openDevice,
 } from "./device.js";
+import { readEgress } from "./egress.js";
 import { type Log, SILENT } from "./Log.js";
 import { applyRouting, type RoutingStore, restoreRouting } from "./routing.js";
 
@@ -143,6 +144,7 @@ export class Reconciler {
   private config: AgentConfig | null = null;
   private underlayMtu = 0;
   private addresses: NodeAddress[] = [];
+  private egress: TableInput["egress"] = [];
   /** What routing was brought to last. */
   private routed = "";
   /** The kernel refused tunnel GSO: not asked again. */
@@ -365,6 +367,7 @@ export class Reconciler {
   private async readUnderlay(config: AgentConfig): Promise<void> {
     const found = await readAddresses(this.host);
     this.addresses = nodeAddresses(found);
+    this.egress = config.serviceHost?.egress === "masquerade" ? await readEgress(this.host) : [];
     const wanted = parseIpv4(config.underlay.address);
     const mtu = config.underlay.mtu ?? found.find(({ address }) => address === wanted)?.mtu;
     if (mtu !== undefined) this.underlayMtu = mtu;
@@ -584,6 +587,8 @@ export class Reconciler {
   private async publish(config: AgentConfig): Promise<void> {
     const devices = JSON.stringify([
       this.underlayMtu,
+      this.addresses,
+      this.egress,
       ...[...this.open.values()].map((device) => [device.spec.id, device.port, takesUso(device.tap.handle)]),
     ]);
     if (this.publishedFrom?.config === config && this.publishedFrom.devices === devices) return;
@@ -603,6 +608,8 @@ export class Reconciler {
       gsoPort: this.open.get("gso")?.port ?? -1,
       pods,
       vteps,
+      addresses: this.addresses.map(({ address }) => address),
+      egress: this.egress,
     });
     const text = JSON.stringify(input);
     if (text !== this.publishedInput) {

@@ -19,7 +19,7 @@ import { buildRouteTable, mask, RouteTable } from "./RouteTable.js";
 import type { TableInput } from "./TableInput.js";
 
 const MAGIC = 0x50775431; // "PwT1"
-const VERSION = 2;
+const VERSION = 3;
 const HEADER_WORDS = 16;
 const NODE_WORDS = 16;
 /** What every IPv4 link must carry (RFC 791), and the longest packet. */
@@ -43,6 +43,8 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     n.gsoPort,
     n.gsoMac.hi,
     n.gsoMac.lo,
+    input.egressPorts.first,
+    input.egressPorts.last,
   );
   const pools = Int32Array.from([
     input.pools.length,
@@ -94,6 +96,8 @@ export class Tables {
   readonly gsoPort: number;
   readonly gsoMacHi: number;
   readonly gsoMacLo: number;
+  readonly firstEgressPort: number;
+  readonly lastEgressPort: number;
   readonly ports: PortTable;
   readonly fdb: Fdb;
   readonly routes: RouteTable;
@@ -121,6 +125,8 @@ export class Tables {
     this.gsoPort = image[node + 9];
     this.gsoMacHi = image[node + 10];
     this.gsoMacLo = image[node + 11];
+    this.firstEgressPort = image[node + 12];
+    this.lastEgressPort = image[node + 13];
     this.#pools = image[4];
     this.ports = new PortTable(image, image[5]);
     this.fdb = new Fdb(image, image[6]);

@@ -54,8 +54,13 @@ export interface TableInput {
     /** It is a podwire agent, which sends replies back to where a flow came through. */
     tags: boolean;
   }[];
-  /** Source addresses with which the node's own routes leave for the outside, by prefix. */
+  /**
+   * Source addresses with which the node's own routes leave for the outside, by prefix; 0 where they
+   * do not lead there.
+   */
   egress: { address: number; length: number; source: number }[];
+  /** Source ports of what leaves for the outside; the node's rules bring these back. */
+  egressPorts: { first: number; last: number };
   routes: {
     address: number;
     length: number;

@@ -11,3 +11,6 @@ export const SOURCE_PORT = 0;
 export const DESTINATION_PORT = 2;
 export const LENGTH = 4;
 export const CHECKSUM = 6;
+
+/** BFD control packets, single hop (RFC 5881 §4). */
+export const PORT_BFD = 3784;

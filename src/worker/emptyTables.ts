@@ -19,4 +19,5 @@ export const EMPTY_TABLES: TableInput = {
   vteps: [],
   routes: [],
   egress: [],
+  egressPorts: { first: 0, last: 0 },
 };

@@ -147,6 +147,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
       })),
     ],
     egress: egress ? [{ address: 0, length: 0, source: address(self.underlay) }] : [],
+    egressPorts: { first: 61_000, last: 65_534 },
   };
 }
 

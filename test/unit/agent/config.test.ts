@@ -112,6 +112,7 @@ describe("serviceHost", () => {
       expect(parse(text)).toEqual({
         ranges: ["10.152.183.0/24"],
         nodePorts: { first: 30000, last: 32767 },
+        egress: "masquerade",
         egressPorts: { first: 61000, last: 65534 },
         nodePortAddresses: [],
         localhostNodePorts: true,

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { FIRST_EGRESS_PORT, LAST_EGRESS_PORT } from "../../../src/dataplane/EgressPorts.js";
 import { DROP_REASON_NAMES } from "../../../src/packet/DropReason.js";
 import { RX_FLAG_TRUNCATED } from "../../../src/packet/layout.js";
 import { buildTableImage, Tables } from "../../../src/tables/TableImage.js";
@@ -543,7 +542,8 @@ const CASES: Case[] = [
     "egressPorts",
     "all ports towards a destination in use",
     (n) => {
-      const ports = LAST_EGRESS_PORT - FIRST_EGRESS_PORT + 1;
+      const { first, last } = tableInput().egressPorts;
+      const ports = last - first + 1;
       for (let sourcePort = 1024; sourcePort < 1024 + ports; sourcePort++)
         n.fromPod(opens({ destination: "203.0.113.1", sourcePort })).run();
       return n.fromPod(opens({ destination: "203.0.113.1", sourcePort: 1023 }));
@@ -573,11 +573,15 @@ const CASES: Case[] = [
   ],
   [
     "fragmentOrphan",
-    "a later fragment to a Service",
-    (n) =>
-      knowing(n, service([REMOTE], UDP)).fromPod(
-        ipv4({ source: pod, destination: VIP, fragment: 0x0010 }, DATA),
-      ),
+    "a later fragment of a first one that was refused",
+    (n) => {
+      const packet = { source: pod, destination: VIP, destinationPort: 81 };
+      knowing(n, service([REMOTE], UDP))
+        .fromPod(udpPacket({ ...packet, fragment: 0x2000 }, DATA))
+        .run();
+      n.outcome();
+      return n.fromPod(ipv4({ ...packet, fragment: 0x0010 }, DATA));
+    },
   ],
 ];
 

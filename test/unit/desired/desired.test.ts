@@ -130,6 +130,8 @@ describe("table input", () => {
       ["k8s-worker01", 5],
       ["k8s-worker02", 0],
     ]),
+    addresses: ["192.168.2.30", "10.0.2.15", "127.0.0.1"].map((text) => parseIpv4(text)!),
+    egress: [],
   };
   const input = tableInput(parse(), facts);
   const routes = input.routes.map((r) => `${formatIpv4(r.address)}/${r.length} ${r.to} ${r.target}`);
@@ -138,6 +140,7 @@ describe("table input", () => {
     expect(routes).toEqual([
       "10.1.235.192/32 port 1",
       "192.168.2.30/32 port 1",
+      "10.0.2.15/32 port 1",
       "10.1.235.193/32 port 3",
       "10.1.235.192/26 unreachable 0",
       "10.1.79.64/26 vtep 5",
