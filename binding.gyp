@@ -11,6 +11,7 @@
         "native/io.cc",
         "native/netns.cc",
         "native/packet.cc",
+        "native/raw.cc",
         "native/receive.cc",
         "native/tap.cc",
         "native/transmit.cc",

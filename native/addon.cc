@@ -71,7 +71,8 @@ napi_value start(napi_env env, napi_value exports) {
   } functions[] = {
       {"createArena", CreateArena},     {"createIo", CreateIo},       {"openTap", OpenTap},
       {"setTapPersist", SetTapPersist}, {"openUdp", OpenUdp},         {"openPacket", OpenPacket},
-      {"openEvent", OpenEvent},         {"signalEvent", SignalEvent}, {"close", Close},
+      {"openRaw", OpenRaw},             {"openEvent", OpenEvent},     {"signalEvent", SignalEvent},
+      {"close", Close},
       {"withNetns", WithNetns},         {"checksum", Checksum},       {"checksumPlain", ChecksumPlain},
       {"mapFile", MapFile},             {"setErrorClass", SetErrorClass},
   };

@@ -1,5 +1,6 @@
 // The functions that open and close descriptors, one file per kind: tap.cc, udp.cc, packet.cc,
-// event.cc; and memory: arena.cc, file.cc. A descriptor is a plain number and belongs to the JavaScript caller.
+// raw.cc, event.cc; and memory: arena.cc, file.cc. A descriptor is a plain number and belongs to the
+// JavaScript caller.
 // Nothing here sends or receives.
 
 #pragma once
@@ -16,6 +17,8 @@ napi_value SetTapPersist(napi_env env, napi_callback_info info);
 napi_value OpenUdp(napi_env env, napi_callback_info info);
 // openPacket(options): packet(7) with SO_ATTACH_FILTER.
 napi_value OpenPacket(napi_env env, napi_callback_info info);
+// openRaw(options): raw(7) with SO_ATTACH_FILTER.
+napi_value OpenRaw(napi_env env, napi_callback_info info);
 // openEvent(): eventfd(2).
 napi_value OpenEvent(napi_env env, napi_callback_info info);
 // signalEvent(fd): write(2) to an eventfd.

@@ -155,7 +155,7 @@ napi_value AddPort(napi_env env, napi_callback_info info) {
       !readInt32(env, args[2], "fd", &fd) || !readBool(env, args[3], "receive", &receive)) {
     return nullptr;
   }
-  if (kind != PORT_TAP && kind != PORT_UDP && kind != PORT_LINK)
+  if (kind != PORT_TAP && kind != PORT_UDP && kind != PORT_LINK && kind != PORT_RAW)
     return throwRange(env, "kind must be a PORT_ kind");
   if (Failure failure = io->addPort(port, kind, fd, receive)) return throwFailure(env, failure);
   return nullptr;

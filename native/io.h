@@ -87,7 +87,7 @@ class Io {
   void drainWake();
   void readUdp(int32_t number, uint32_t events);
   void readTap(int32_t number);
-  void readLink(int32_t number);
+  void readLink(int32_t number, int32_t headroom);
   bool hasFrameRoom() const { return tapUsed_ < TAP_BUDGET && received_ < RX_CAPACITY; }
   void takeFrame(int32_t number, int32_t start, int32_t length);
   int32_t* describe(int32_t number, int32_t offset, int32_t length);

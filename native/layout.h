@@ -10,6 +10,7 @@
   X(PORT_TAP, 1)                                                            \
   X(PORT_UDP, 2)                                                            \
   X(PORT_LINK, 3)                                                           \
+  X(PORT_RAW, 4)                                                            \
   X(MAX_PORTS, 1024)                                                        \
   X(MAX_PEERS, 8192)                                                        \
   X(RX_STRIDE, 8)                                                           \
@@ -90,6 +91,10 @@ PODWIRE_LAYOUT(PODWIRE_CONSTANT)
 
 // Where Ethernet begins in a received TAP or LINK frame, so that IP is 4-byte aligned behind it.
 static_assert((HEADROOM + VNET_BYTES + 14) % 4 == 0, "inner IP of TAP frames must be aligned");
+// Where a frame of a LINK port begins.
+constexpr int32_t LINK_START = HEADROOM + VNET_BYTES;
+// Where a packet of a RAW port begins: behind room for what a TAP frame has in front of it.
+constexpr int32_t RAW_START = HEADROOM + VNET_BYTES + 14;
 // Where a datagram begins in its slot: VXLAN (8) and Ethernet (14) then leave IP aligned.
 constexpr int32_t UDP_SLOT_START = HEADROOM + 2;
 static_assert((UDP_SLOT_START + 8 + 14) % 4 == 0, "inner IP of datagrams must be aligned");

@@ -1,7 +1,6 @@
 // Opens AF_PACKET sockets on a LAN interface (packet(7)), for ARP and neighbour discovery.
 
 #include <arpa/inet.h>
-#include <linux/filter.h>
 #include <net/if.h>
 #include <sys/socket.h>
 
@@ -9,6 +8,7 @@
 
 #include "descriptor.h"
 #include "descriptors.h"
+#include "filter.h"
 #include "kernel.h"
 #include "netns.h"
 #include "value.h"
@@ -32,22 +32,7 @@ Failure openPacket(const PacketOptions& options, int* result) {
   // Protocol 0 receives nothing: the filter is in place before the first frame.
   Descriptor link(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!link.valid()) return Failure::last("socket");
-  if (!options.filter.empty()) {
-    std::vector<struct sock_filter> code(options.filter.size() / 4);
-    for (size_t i = 0; i < code.size(); i++) {
-      const uint32_t* quadruple = &options.filter[4 * i];
-      code[i].code = static_cast<uint16_t>(quadruple[0]);
-      code[i].jt = static_cast<uint8_t>(quadruple[1]);
-      code[i].jf = static_cast<uint8_t>(quadruple[2]);
-      code[i].k = quadruple[3];
-    }
-    struct sock_fprog program;
-    program.len = static_cast<unsigned short>(code.size());
-    program.filter = code.data();
-    if (setsockopt(link.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0) {
-      return Failure::last("SO_ATTACH_FILTER");
-    }
-  }
+  if (const Failure failure = attachFilter(link.get(), options.filter)) return failure;
   int on = 1;
   if (setsockopt(link.get(), SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) != 0) {
     return Failure::last("PACKET_IGNORE_OUTGOING");
@@ -75,9 +60,7 @@ napi_value OpenPacket(napi_env env, napi_callback_info info) {
     return nullptr;
   }
   if (options.protocol < 0 || options.protocol > 65535) return throwRange(env, "protocol must be 0 to 65535");
-  if (options.filter.size() % 4 != 0 || options.filter.size() / 4 > 4096) {
-    return throwRange(env, "filter must be quadruples, at most 4096");
-  }
+  if (!isFilter(options.filter)) return throwRange(env, "filter must be quadruples, at most 4096");
   int fd = -1;
   if (Failure failure = openPacket(options, &fd)) return throwFailure(env, failure);
   return makeInt32(env, fd);

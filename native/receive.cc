@@ -75,7 +75,8 @@ int32_t Io::receive(int ready) {
     if (event.data.u64 >= MAX_PORTS) continue;
     const int32_t number = static_cast<int32_t>(event.data.u64);
     if (ports_[number].kind == PORT_TAP) readTap(number);
-    if (ports_[number].kind == PORT_LINK) readLink(number);
+    if (ports_[number].kind == PORT_LINK) readLink(number, LINK_START);
+    if (ports_[number].kind == PORT_RAW) readLink(number, RAW_START);
   }
   return received_;
 }
@@ -138,12 +139,12 @@ void Io::readTap(int32_t number) {
   }
 }
 
-// recv(2), a frame a call; Ethernet begins where it does in a TAP frame.
-void Io::readLink(int32_t number) {
+// recv(2), a frame or packet a call; Ethernet or IP begins where it does in a TAP frame.
+void Io::readLink(int32_t number, int32_t headroom) {
   const int fd = ports_[number].fd;
   int errors = 0;
   for (int frames = 0; frames < TAP_FRAMES && hasFrameRoom();) {
-    const int32_t start = ARENA_rxTap + tapUsed_ + HEADROOM + VNET_BYTES;
+    const int32_t start = ARENA_rxTap + tapUsed_ + headroom;
     const ssize_t length = recv(fd, arena_ + start, TAP_FRAME_MAX, MSG_DONTWAIT);
     if (length > 0) {
       takeFrame(number, start, static_cast<int32_t>(length));
@@ -153,7 +154,7 @@ void Io::readLink(int32_t number) {
     } else if (errno != EINTR) {
       const int error = errno;
       // ENETDOWN comes once when the interface goes down, which it may come back from.
-      if (error == ENETDOWN && isUnbound(fd)) return fail(number, ENODEV);
+      if (error == ENETDOWN && headroom == LINK_START && isUnbound(fd)) return fail(number, ENODEV);
       if (error == EBADF || error == ENOTSOCK || ++errors == ERROR_TRIES) return fail(number, error);
     }
   }

@@ -85,6 +85,8 @@ export function clusterTables(peers: number, gso: boolean): Tables {
         mtu: MTU,
         nodePort: NODE_PORT,
         tunnelPort: TUNNEL_PORT,
+        icmpPort: -1,
+        reassemblyPort: -1,
         gsoPort: gso ? GSO_PORT : -1,
         gsoMac: { hi: 0x0271, lo: 1 },
       },

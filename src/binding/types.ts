@@ -51,6 +51,16 @@ export interface PacketOptions {
   filter: number[];
 }
 
+export interface RawOptions {
+  netns: string;
+  /** IPv4 protocol number. */
+  protocol: number;
+  /** Classic BPF over the packet, IP header first: [code, jt, jf, k] quadruples; empty for none. */
+  filter: number[];
+  /** Wanted receive buffer in bytes; SO_RCVBUFFORCE where allowed, else SO_RCVBUF. */
+  receiveBuffer: number;
+}
+
 /** One epoll set over a worker's descriptors, with fused transmit and receive. */
 export interface NativeIo {
   /**
@@ -95,6 +105,8 @@ export interface Native {
   setTapPersist(fd: number, persist: boolean): void;
   openUdp(options: UdpOptions): number;
   openPacket(options: PacketOptions): number;
+  /** A raw socket: what the kernel delivers to the node, whole packets (raw(7)). */
+  openRaw(options: RawOptions): number;
   /** eventfd(2), non-blocking. */
   openEvent(): number;
   /** Adds one to an event descriptor: wakes the worker that polls it. Any thread may call it. */

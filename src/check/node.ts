@@ -199,6 +199,8 @@ function checkTables(wanted: AgentConfig, status: AgentStatus, tables: TableInpu
       .filter(({ to, target, length }) => to === "port" && target === node?.port && length === 32)
       .map(({ address }) => address),
     egress: tables.egress,
+    icmpPort: tables.node.icmpPort,
+    reassemblyPort: tables.node.reassemblyPort,
     gsoPort: device("gso")?.port ?? -1,
     pods: new Map(
       wanted.pods.flatMap(({ name }) => {

@@ -11,17 +11,19 @@
  * to a pod is not used for another to the same pod by way of a Service). All other packets between
  * pods pass: their way back is that of any packet.
  */
-import { KIND_IPV4, PENDING } from "../packet/Batch.js";
+import { KIND_IPV4, PENDING, VIA_NODE } from "../packet/Batch.js";
+import { DropReason } from "../packet/DropReason.js";
 import * as ipv4 from "../wire/ipv4.js";
 import { beginFlow } from "./beginFlow.js";
 import type { Dataplane } from "./Dataplane.js";
 import { followFlow } from "./followFlow.js";
 import { translateIcmpError } from "./icmpFlow.js";
+import { frontendOf } from "./loadBalance.js";
 
 export function conntrack(dp: Dataplane): void {
   const { batch, flows, rows } = dp;
   const { verdict, kind, fragment, protocol, ports, flow, direction } = batch;
-  const { source, destination, tag } = batch;
+  const { source, destination, tag, heard } = batch;
   let count = 0;
   let laterFragments = 0;
   for (let i = 0; i < batch.count; i++) {
@@ -29,14 +31,18 @@ export function conntrack(dp: Dataplane): void {
     if ((fragment[i] & ipv4.FRAGMENT_OFFSET) !== 0) laterFragments++;
     else if (protocol[i] === ipv4.PROTOCOL_ICMP && ports[i] === 0) {
       if (fragment[i] !== 0) dp.fragments.noteVerdict(dp, i);
-      translateIcmpError(dp, i);
+      if (!translateIcmpError(dp, i) || staysAtNode(dp, i)) dropHeard(dp, i);
     } else rows[count++] = i;
   }
   // Without flows there is nothing to look up; the columns say "none" from the start.
   if (flows.size > 0) flows.lookup(rows, count, source, destination, ports, protocol, tag, flow, direction);
   for (let n = 0; n < count; n++) {
     const i = rows[n];
-    if (flow[i] < 0 || !followFlow(dp, i)) beginFlow(dp, i);
+    if (flow[i] < 0 || !followFlow(dp, i)) {
+      if (heard[i] === 0 || asksForNodePort(dp, i)) beginFlow(dp, i);
+      else dropHeard(dp, i);
+    }
+    if (staysAtNode(dp, i)) dropHeard(dp, i);
     if (fragment[i] !== 0 && flow[i] < 0) dp.fragments.noteVerdict(dp, i);
   }
   for (let i = 0; laterFragments > 0; i++) {
@@ -45,4 +51,23 @@ export function conntrack(dp: Dataplane): void {
     dp.fragments.follow(dp, i);
     laterFragments--;
   }
+}
+
+/**
+ * Packets that raw sockets hear are the node's, unless they belong to a flow that leads away from it:
+ * echo replies and ICMP errors, which no rule can bring to podwire0, and datagrams that came in
+ * fragments, which rules by port do not see.
+ */
+function dropHeard(dp: Dataplane, i: number): void {
+  if (dp.batch.heard[i] !== 0) dp.drop(i, DropReason.notOurs);
+}
+
+/** Whether row `i` would go back to the node that has given it: it would be heard again for ever. */
+function staysAtNode(dp: Dataplane, i: number): boolean {
+  const { batch } = dp;
+  return batch.heard[i] !== 0 && batch.verdict[i] === PENDING && batch.via[i] === VIA_NODE;
+}
+
+function asksForNodePort(dp: Dataplane, i: number): boolean {
+  return dp.batch.protocol[i] === ipv4.PROTOCOL_UDP && dp.services.size > 0 && frontendOf(dp, i) >= 0;
 }

@@ -31,30 +31,31 @@ import { translate, translateQuotation } from "./translate.js";
 /** Bytes of the quoted transport header that every router quotes (RFC 792). */
 const QUOTED_L4 = 8;
 
-/** Translates row `i`, an ICMP packet that is no echo, where it is an error about a flow. */
-export function translateIcmpError(dp: Dataplane, i: number): void {
+/** Translates row `i`, an ICMP packet that is no echo, where it is an error about a flow; whether it is. */
+export function translateIcmpError(dp: Dataplane, i: number): boolean {
   const { batch, flows, view } = dp;
   const l4 = batch.l4[i];
   const end = batch.end[i];
   const quoted = l4 + icmp.HEADER;
-  if (flows.size === 0 || quoted + ipv4.HEADER_MIN > end || !icmp.isError(view.getUint8(l4))) return;
+  if (flows.size === 0 || quoted + ipv4.HEADER_MIN > end || !icmp.isError(view.getUint8(l4))) return false;
   const header = ipv4.headerLength(view, quoted);
   const quotedL4 = quoted + header;
-  if (header < ipv4.HEADER_MIN || quotedL4 + QUOTED_L4 > end) return;
+  if (header < ipv4.HEADER_MIN || quotedL4 + QUOTED_L4 > end) return false;
   // A later fragment has no ports to find its flow by.
-  if ((ipv4.fragment(view, quoted) & ipv4.FRAGMENT_OFFSET) !== 0) return;
+  if ((ipv4.fragment(view, quoted) & ipv4.FRAGMENT_OFFSET) !== 0) return false;
   const protocol = ipv4.protocol(view, quoted);
   const ports = quotedPorts(view, quotedL4, protocol);
   const source = ipv4.source(view, quoted);
   const destination = ipv4.destination(view, quoted);
   const found = flows.find(destination, source, turnedPorts(ports), protocol, batch.tag[i]);
-  if (found < 0) return;
+  if (found < 0) return false;
   giveBack(dp, i, found >> 1, found & 1, quoted, quotedL4, protocol, ports);
+  return true;
 }
 
 function quotedPorts(view: DataView, l4: number, protocol: number): number {
   if (protocol === ipv4.PROTOCOL_ICMP)
-    return Math.max(0, echoPorts(view.getUint8(l4), view.getUint16(l4 + icmp.IDENTIFIER)));
+    return echoPorts(view.getUint8(l4), view.getUint16(l4 + icmp.IDENTIFIER));
   const has =
     protocol === ipv4.PROTOCOL_TCP || protocol === ipv4.PROTOCOL_UDP || protocol === ipv4.PROTOCOL_SCTP;
   return has ? view.getInt32(l4) : 0;

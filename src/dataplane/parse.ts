@@ -93,7 +93,7 @@ function parseIpv4(batch: Batch, view: DataView, i: number, o: number): number {
       if (end - l4 < sctp.HEADER) return DropReason.malformedL4;
       ports = view.getInt32(l4);
     } else if (protocol === ipv4.PROTOCOL_ICMP && end - l4 >= icmp.HEADER) {
-      ports = Math.max(0, echoPorts(view.getUint8(l4), view.getUint16(l4 + icmp.IDENTIFIER)));
+      ports = echoPorts(view.getUint8(l4), view.getUint16(l4 + icmp.IDENTIFIER));
     }
   }
   batch.kind[i] = KIND_IPV4;

@@ -3,7 +3,7 @@
  *   1. destinations that are never routed
  *   2. the way that the packet's flow says, else the longest matching prefix
  *   3. what comes from the tunnel does not go back into it
- *   4. TTL, unless the packet is for the node itself or comes from its kernel, which has done it
+ *   4. TTL, unless the packet is for the node itself or was routed by its kernel, which has done it
  *   5. length against the MTU
  * A packet that fails gets the ICMP error that a router sends.
  */
@@ -29,7 +29,7 @@ import { sendIcmpError } from "./icmpError.js";
 
 export function route(dp: Dataplane): void {
   const { batch, tables, view } = dp;
-  const { verdict, kind, destination, vtep, port, l3, length, gsoType, out, via } = batch;
+  const { verdict, kind, destination, vtep, port, l3, length, gsoType, out, via, heard } = batch;
   const { nodePort, routes } = tables;
   const limit = tables.mtu + ethernet.HEADER;
   // Runs of one flow: what held for the row before often holds.
@@ -75,7 +75,7 @@ export function route(dp: Dataplane): void {
       dp.drop(i, DropReason.transit);
       continue;
     }
-    if (!fromNode && !toNode) {
+    if ((!fromNode || heard[i] !== 0) && !toNode) {
       if (ipv4.ttl(view, l3[i]) <= 1) {
         sendIcmpError(dp, i, icmp.TIME_EXCEEDED, 0, 0);
         dp.drop(i, DropReason.ttlExceeded);

@@ -4,8 +4,9 @@
  * (routing.ts). Pure: a config and facts in,
  * plain values out. Must not know how it is brought about (reconcile/, host/).
  */
-import type { AgentConfig, PodConfig } from "../model/AgentConfig.js";
+import type { AgentConfig, PodConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatCidr, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
+import { ICMP, icmpFilter, UDP, udpFilter } from "./heard.js";
 import { GATEWAY_MAC, GSO_MAC, podMac, vtepMac } from "./mac.js";
 import {
   desiredRouting,
@@ -107,6 +108,12 @@ export interface TunnelSpec {
   port: number;
 }
 
+/** A raw socket by which the dataplane hears what the kernel delivers to the node (heard.ts). */
+export interface RawSocketSpec {
+  protocol: number;
+  filter: number[];
+}
+
 export interface HostState {
   tunnel: TunnelSpec;
   node: DeviceSpec;
@@ -115,6 +122,7 @@ export interface HostState {
   pods: DeviceSpec[];
   /** Null where the node carries no Services. */
   routing: RoutingSpec | null;
+  rawSockets: RawSocketSpec[];
 }
 
 /** MTU of the overlay for an underlay MTU, in bytes. */
@@ -139,7 +147,16 @@ export function desiredHost(config: AgentConfig, facts: HostFacts): HostState {
       config.serviceHost === null
         ? null
         : desiredRouting(config, config.serviceHost, facts.addresses, NODE_DEVICE),
+    rawSockets: config.serviceHost === null ? [] : rawSockets(config.serviceHost),
   };
+}
+
+function rawSockets({ nodePorts, egressPorts, egress }: ServiceHostConfig): RawSocketSpec[] {
+  const ranges = egress === "off" ? [nodePorts] : [nodePorts, egressPorts];
+  return [
+    { protocol: ICMP, filter: icmpFilter(egressPorts) },
+    { protocol: UDP, filter: udpFilter(ranges) },
+  ];
 }
 
 function nodeDevice(config: AgentConfig, mtu: number): DeviceSpec {

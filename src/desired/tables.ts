@@ -24,6 +24,9 @@ export interface TableFacts {
   tunnelPort: number;
   /** podwire0; null while it is gone, and then nothing is delivered to the node. */
   node: AttachedPort | null;
+  /** Port numbers of the raw sockets, -1 without. */
+  icmpPort: number;
+  reassemblyPort: number;
   /** Port number of the tunnel GSO TAP, -1 without. */
   gsoPort: number;
   /** Attached pods by name; pods that are not in it have no port and are unreachable. */
@@ -58,6 +61,8 @@ export function tableInput(config: AgentConfig, facts: TableFacts): TableInput {
       mtu: overlayMtu(facts.underlayMtu),
       nodePort: facts.node?.port ?? NO_PORT,
       tunnelPort: facts.tunnelPort,
+      icmpPort: facts.icmpPort,
+      reassemblyPort: facts.reassemblyPort,
       gsoPort: facts.gsoPort,
       gsoMac: macOf(GSO_MAC),
     },

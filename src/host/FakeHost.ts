@@ -3,7 +3,7 @@
  * descriptors behave as the kernel's do where the control side relies on it. Tests reach into its
  * fields to look, and to break things.
  */
-import type { TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
+import type { RawOptions, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
 import {
   type AddressInfo,
   type Host,
@@ -210,6 +210,7 @@ export class FakeHost implements Host {
   readonly namespaces = new Map<string, FakeNamespace>();
   readonly taps = new Map<number, FakeTap>();
   readonly sockets = new Map<number, UdpOptions>();
+  readonly rawSockets = new Map<number, RawOptions>();
   /** Every change that was attempted, in order. */
   readonly actions: string[] = [];
   /** TUN_F_* bits that the kernel of this host knows. */
@@ -300,11 +301,18 @@ export class FakeHost implements Host {
     return fd;
   }
 
+  openRaw(options: RawOptions): number {
+    this.act(`open raw ${options.protocol}`, options.netns);
+    const fd = this.nextFd++;
+    this.rawSockets.set(fd, options);
+    return fd;
+  }
+
   close(fd: number): void {
     this.actions.push(`close ${this.taps.get(fd)?.name ?? "socket"}`);
     const tap = this.taps.get(fd);
     if (tap !== undefined && !tap.persist) this.namespaces.get(tap.netns)?.drop(tap.index);
-    if (!this.taps.delete(fd) && !this.sockets.delete(fd))
+    if (!this.taps.delete(fd) && !this.sockets.delete(fd) && !this.rawSockets.delete(fd))
       throw new Error(`close of ${fd}, which is not open`);
   }
 

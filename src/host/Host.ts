@@ -6,9 +6,9 @@
  * A namespace is given by the path of its file (/run/netns/NAME, /proc/PID/ns/net); "" is the
  * thread's own. Must not know what is wanted: desired/ does, and reconcile/ compares.
  */
-import type { TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
+import type { RawOptions, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
 
-export type { TapHandle, TapOptions, UdpOptions };
+export type { RawOptions, TapHandle, TapOptions, UdpOptions };
 
 /** Path of the calling thread's own network namespace, for netnsIdentity. */
 export const OWN_NETNS = "/proc/thread-self/ns/net";
@@ -152,7 +152,9 @@ export interface Host {
   setTapPersist(fd: number, persist: boolean): void;
   /** Opens and binds the tunnel socket. Throws HostError (EADDRINUSE, EADDRNOTAVAIL). */
   openUdp(options: UdpOptions): number;
-  /** Closes a descriptor that openTap or openUdp gave. */
+  /** Opens a raw socket. Throws HostError. */
+  openRaw(options: RawOptions): number;
+  /** Closes a descriptor that openTap, openUdp or openRaw gave. */
   close(fd: number): void;
   /**
    * Calls `changed` after each change of the IPv4 rules, addresses and forwarding settings of the

@@ -10,7 +10,7 @@ import type { LinkAttrs } from "netlink/dist/rt/ifla.js";
 // Only this module of the package: its index loads nl80211 and more, 5 MB that nobody needs.
 import { createRtNetlink, type RtNetlinkSocket } from "netlink/dist/rt/rt.js";
 import type { LinkMessage, RouteMessage, RuleMessage } from "netlink/dist/rt/structs.js";
-import type { Native, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
+import type { Native, RawOptions, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
 import {
   type AddressInfo,
   type Host,
@@ -63,7 +63,10 @@ const REQUEST_TIMEOUT_MS = 5000;
 const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_SYS_ADMIN: 21 };
 
 /** The parts of the binding that this needs. */
-export type HostBinding = Pick<Native, "withNetns" | "openTap" | "setTapPersist" | "openUdp" | "close">;
+export type HostBinding = Pick<
+  Native,
+  "withNetns" | "openTap" | "setTapPersist" | "openUdp" | "openRaw" | "close"
+>;
 
 export class NetlinkHost implements Host {
   constructor(private readonly native: HostBinding) {}
@@ -116,6 +119,14 @@ export class NetlinkHost implements Host {
       return this.native.openUdp(options);
     } catch (error) {
       throw HostError.from(error, `bind UDP ${options.address}:${options.port}`, options.netns);
+    }
+  }
+
+  openRaw(options: RawOptions): number {
+    try {
+      return this.native.openRaw(options);
+    } catch (error) {
+      throw HostError.from(error, `open a raw socket of protocol ${options.protocol}`, options.netns);
     }
   }
 

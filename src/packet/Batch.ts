@@ -4,7 +4,7 @@
  *
  *   set by      columns
  *   port        offset length port peer gsoType gsoSize csumStart csumOffset segments stride short
- *               (verdict)
+ *               heard (verdict)
  *   decap       vtep tag; offset and length move forward
  *   parse       kind l3 l4 end protocol source destination ports fragment
  *   conntrack   flow direction via; source destination ports and tag are what leaves
@@ -65,6 +65,8 @@ export class Batch {
   readonly stride = column();
   /** Bytes by which the last frame of a run is shorter. */
   readonly short = column();
+  /** 1 where the node's kernel was given the packet, and we hear it (raw sockets). */
+  readonly heard = column();
   readonly kind = column();
   /** Start of the network header. */
   readonly l3 = column();
@@ -107,6 +109,7 @@ export class Batch {
     this.csumOffset[i] = 0;
     this.segments[i] = 1;
     this.short[i] = 0;
+    this.heard[i] = 0;
     this.kind[i] = KIND_UNKNOWN;
     this.tag[i] = 0;
     this.flow[i] = -1;

@@ -80,6 +80,8 @@ export const DropReason = {
   untranslatable: 39,
   /** A later fragment whose first one did not come in time, or was dropped. */
   fragmentOrphan: 40,
+  /** Heard by a raw socket and no business of ours: the node's kernel has it. */
+  notOurs: 41,
 } as const;
 
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];

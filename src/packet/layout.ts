@@ -23,6 +23,8 @@ export const PORT_TAP = 1;
 export const PORT_UDP = 2;
 /** An AF_PACKET socket on a LAN interface. */
 export const PORT_LINK = 3;
+/** A raw IPv4 socket; received from only. */
+export const PORT_RAW = 4;
 
 /** Highest number of ports of one worker; port numbers are 0 … MAX_PORTS - 1. */
 export const MAX_PORTS = 1024;

@@ -30,6 +30,7 @@ import {
   MSG_PORT,
   MSG_PSEUDO,
   MSG_STRIDE,
+  PORT_RAW,
   PORT_UDP,
   RX_CAPACITY,
   RX_FLAGS,
@@ -68,6 +69,8 @@ interface Injected {
   flags: number;
 }
 
+/** virtio-net and Ethernet headers. */
+const RAW_FRONT = VNET_BYTES + 14;
 const EMSGSIZE = 90;
 const EFAULT = 14;
 const ENODEV = 19;
@@ -108,6 +111,11 @@ export class MemoryIo implements NativeIo {
     this.#queue.push({ port, bytes, segment: 0, peer: 0, flags: 0 });
   }
 
+  /** Queues an IPv4 packet as if a raw socket had it. */
+  injectRaw(port: number, bytes: Uint8Array): void {
+    this.#queue.push({ port, bytes, segment: bytes.length, peer: 0, flags: 0 });
+  }
+
   /** Queues a datagram or, with `segment`, a train, from an address (big-endian number). */
   injectUdp(port: number, peer: number, bytes: Uint8Array, segment = bytes.length, flags = 0): void {
     this.#queue.push({ port, bytes, segment, peer, flags });
@@ -124,7 +132,9 @@ export class MemoryIo implements NativeIo {
       const isUdp = this.#ports.get(next.port) === PORT_UDP;
       if (isUdp ? slot === UDP_SLOTS : tap + HEADROOM + TAP_FRAME_MAX > ARENA.rxTap + ARENA.rxTapBytes) break;
       this.#queue.shift();
-      const at = isUdp ? ARENA.rxUdp + slot++ * UDP_SLOT_BYTES + HEADROOM + 2 : tap + HEADROOM;
+      // In front of a raw socket's packets is room for what a TAP frame has there.
+      const front = this.#ports.get(next.port) === PORT_RAW ? HEADROOM + RAW_FRONT : HEADROOM;
+      const at = isUdp ? ARENA.rxUdp + slot++ * UDP_SLOT_BYTES + HEADROOM + 2 : tap + front;
       bytes.set(next.bytes, at);
       if (!isUdp) tap = (at + next.bytes.length + 63) & ~63;
       const d = count++ * RX_STRIDE;

@@ -18,12 +18,15 @@
  * failing device does not stop the others. Only the first pass (start) is strict: it throws, and
  * takes back what it made and had not found.
  */
+
+import { ICMP, UDP } from "../desired/heard.js";
 import {
   type DeviceSpec,
   desiredHost,
   type HostState,
   overlayMtu,
   podDeviceId,
+  type RawSocketSpec,
   TUN_F_USO,
   type TunnelSpec,
 } from "../desired/host.js";
@@ -33,7 +36,7 @@ import { type AttachedPort, tableInput } from "../desired/tables.js";
 import type { Host, TapHandle } from "../host/Host.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import { formatIpv4, parseIpv4 } from "../model/ipv4.js";
-import { MAX_PEERS, MAX_PORTS, PORT_TAP, PORT_UDP } from "../packet/layout.js";
+import { MAX_PEERS, MAX_PORTS, PORT_RAW, PORT_TAP, PORT_UDP } from "../packet/layout.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { WorkerControl } from "../worker/control.js";
 import { nodeAddresses, readAddresses } from "./addresses.js";
@@ -53,16 +56,26 @@ import { applyRouting, type RoutingStore, restoreRouting } from "./routing.js";
 
 /** Port number of the tunnel socket. */
 export const TUNNEL_PORT = 0;
-/** Ports that are no pods': tunnel, node, tunnel GSO. */
-export const RESERVED_PORTS = 3;
+/** Ports of the raw sockets, by IPv4 protocol. */
+const RAW_PORTS: ReadonlyMap<number, number> = new Map([
+  [ICMP, 3],
+  [UDP, 4],
+]);
+/** Ports that are no pods': tunnel, node, tunnel GSO, raw sockets. */
+export const RESERVED_PORTS = 5;
 
 /** A device that was lost is opened again no sooner than this after it was opened last. */
 const REOPEN_MS = 1000;
 /** Wanted socket buffers of the tunnel: some 5,000 full frames, for when the worker is held up. */
 const SOCKET_BUFFER = 8 * 1024 * 1024;
+/** Of raw sockets: some datagrams of 64 KiB. */
+const RAW_BUFFER = 1024 * 1024;
 
 /** What status calls the node's routing for Services. */
 const ROUTING_ID = "routing";
+
+/** What status calls raw sockets that failed. */
+const RAW_IDS = [...RAW_PORTS.keys()].map((protocol) => rawId({ protocol }));
 
 /** What a pass looks at: everything, the node's own device and routing, or what is wanted otherwise. */
 type Repair = "all" | "node" | "changed";
@@ -120,6 +133,12 @@ interface OpenDevice {
   lost: boolean;
 }
 
+interface RawSocket {
+  spec: RawSocketSpec;
+  fd: number;
+  lost: boolean;
+}
+
 interface Tunnel {
   spec: TunnelSpec;
   fd: number;
@@ -141,6 +160,8 @@ export class Reconciler {
   /** When an opening was last attempted, by id. */
   private readonly lastOpened = new Map<string, number>();
   private tunnel: Tunnel | null = null;
+  /** By port number. */
+  private readonly raw = new Map<number, RawSocket>();
   private config: AgentConfig | null = null;
   private underlayMtu = 0;
   private addresses: NodeAddress[] = [];
@@ -213,6 +234,8 @@ export class Reconciler {
   /** The worker can no longer use a port. Its descriptor is closed, and the device opened again. */
   portFailed(port: number, errno: number): void {
     if (port === TUNNEL_PORT && this.tunnel !== null) this.tunnel.lost = true;
+    const raw = this.raw.get(port);
+    if (raw !== undefined) raw.lost = true;
     for (const device of this.open.values()) if (device.port === port) device.lost = true;
     this.log.warn({ port, errno }, "a port failed");
     this.kick();
@@ -242,6 +265,7 @@ export class Reconciler {
       this.publishedInput = "";
       this.publishedFrom = null;
       if (this.tunnel !== null) await worker.attachPort(TUNNEL_PORT, PORT_UDP, this.tunnel.fd);
+      for (const [port, { fd }] of this.raw) await worker.attachPort(port, PORT_RAW, fd);
       for (const { port, tap } of this.open.values()) await worker.attachPort(port, PORT_TAP, tap.handle.fd);
       await this.safePass();
     });
@@ -291,6 +315,8 @@ export class Reconciler {
   close(): void {
     for (const device of this.open.values()) this.host.close(device.tap.handle.fd);
     this.open.clear();
+    for (const { fd } of this.raw.values()) this.host.close(fd);
+    this.raw.clear();
     if (this.tunnel !== null) this.host.close(this.tunnel.fd);
     this.tunnel = null;
   }
@@ -355,6 +381,7 @@ export class Reconciler {
       );
     });
     await this.addMissing(config, missing, strict);
+    await this.listen(want.rawSockets);
     for (const spec of present) await this.repair(spec);
     if (present.some((spec) => this.open.get(spec.id)?.lost)) this.kick();
     await this.publish(config);
@@ -407,6 +434,29 @@ export class Reconciler {
     this.tunnel = null;
     await this.detach(TUNNEL_PORT);
     this.host.close(fd);
+  }
+
+  /** Opens the raw sockets that are wanted and closes those that are not; one that fails is reported. */
+  private async listen(specs: RawSocketSpec[]): Promise<void> {
+    const wanted = new Map(specs.map((spec) => [RAW_PORTS.get(spec.protocol)!, spec]));
+    for (const [port, { spec, fd, lost }] of this.raw) {
+      if (!lost && JSON.stringify(wanted.get(port)) === JSON.stringify(spec)) continue;
+      await this.detach(port);
+      this.raw.delete(port);
+      this.host.close(fd);
+    }
+    for (const [port, spec] of wanted) {
+      if (this.raw.has(port)) continue;
+      const id = rawId(spec);
+      try {
+        const fd = this.host.openRaw({ netns: "", ...spec, receiveBuffer: RAW_BUFFER });
+        this.raw.set(port, { spec, fd, lost: false });
+        await this.worker.attachPort(port, PORT_RAW, fd);
+        this.succeeded(id);
+      } catch (error) {
+        this.failed(id, error);
+      }
+    }
   }
 
   /** Takes a port from the worker. A worker that cannot answer has ended, and polls nothing. */
@@ -589,6 +639,7 @@ export class Reconciler {
       this.underlayMtu,
       this.addresses,
       this.egress,
+      [...this.raw.keys()],
       ...[...this.open.values()].map((device) => [device.spec.id, device.port, takesUso(device.tap.handle)]),
     ]);
     if (this.publishedFrom?.config === config && this.publishedFrom.devices === devices) return;
@@ -610,6 +661,8 @@ export class Reconciler {
       vteps,
       addresses: this.addresses.map(({ address }) => address),
       egress: this.egress,
+      icmpPort: this.rawPort(ICMP),
+      reassemblyPort: this.rawPort(UDP),
     });
     const text = JSON.stringify(input);
     if (text !== this.publishedInput) {
@@ -624,6 +677,12 @@ export class Reconciler {
   }
 
   // ---- failures -----------------------------------------------------------------------------
+
+  /** Port number of a raw socket that is open, -1 without. */
+  private rawPort(protocol: number): number {
+    const port = RAW_PORTS.get(protocol)!;
+    return this.raw.has(port) ? port : -1;
+  }
 
   private mayOpen(spec: DeviceSpec): boolean {
     const last = this.lastOpened.get(spec.id);
@@ -663,7 +722,7 @@ export class Reconciler {
   }
 
   private forgetFailures(specs: DeviceSpec[]): void {
-    const wanted = new Set([ROUTING_ID, ...specs.map((spec) => spec.id)]);
+    const wanted = new Set([ROUTING_ID, ...RAW_IDS, ...specs.map((spec) => spec.id)]);
     for (const map of [this.failures, this.lastOpened])
       for (const id of map.keys()) if (!wanted.has(id)) map.delete(id);
     for (const id of this.missing) if (!wanted.has(id)) this.missing.delete(id);
@@ -681,6 +740,7 @@ export class Reconciler {
       this.host.close(device.tap.handle.fd);
     }
     this.open.clear();
+    await this.listen([]);
     if (this.tunnel !== null) await this.closeTunnel();
     if (this.options.record.devices() !== recorded) this.options.record.write(recorded);
   }
@@ -698,6 +758,10 @@ function devicesOf(want: HostState, gsoRefused: boolean): DeviceSpec[] {
 
 function attachedPort({ port, tap }: OpenDevice): AttachedPort {
   return { port, uso: takesUso(tap.handle) };
+}
+
+function rawId({ protocol }: Pick<RawSocketSpec, "protocol">): string {
+  return `raw socket of protocol ${protocol}`;
 }
 
 function takesUso(handle: TapHandle): boolean {

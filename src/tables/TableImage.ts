@@ -45,6 +45,8 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     n.gsoMac.lo,
     input.egressPorts.first,
     input.egressPorts.last,
+    n.icmpPort,
+    n.reassemblyPort,
   );
   const pools = Int32Array.from([
     input.pools.length,
@@ -98,6 +100,8 @@ export class Tables {
   readonly gsoMacLo: number;
   readonly firstEgressPort: number;
   readonly lastEgressPort: number;
+  readonly icmpPort: number;
+  readonly reassemblyPort: number;
   readonly ports: PortTable;
   readonly fdb: Fdb;
   readonly routes: RouteTable;
@@ -127,6 +131,8 @@ export class Tables {
     this.gsoMacLo = image[node + 11];
     this.firstEgressPort = image[node + 12];
     this.lastEgressPort = image[node + 13];
+    this.icmpPort = image[node + 14];
+    this.reassemblyPort = image[node + 15];
     this.#pools = image[4];
     this.ports = new PortTable(image, image[5]);
     this.fdb = new Fdb(image, image[6]);

@@ -27,6 +27,10 @@ export interface TableInput {
     nodePort: number;
     /** Port number of the VXLAN socket. */
     tunnelPort: number;
+    /** Port number of the raw ICMP socket, -1 without. */
+    icmpPort: number;
+    /** Port number of the raw UDP socket, which hears what the kernel put together; -1 without. */
+    reassemblyPort: number;
     /** Port number of the tunnel GSO TAP, -1 without. */
     gsoPort: number;
     /** MAC of the tunnel GSO TAP. */

@@ -287,13 +287,13 @@ const ECHO_REQUEST = 8;
 
 /**
  * What stands for the ports of an ICMP echo message, as though the one who answers had port 8: the
- * identifier is the source port of a request and the destination port of a reply. -1 for any
- * other type.
+ * identifier is the source port of a request and the destination port of a reply. 0 for any
+ * other type. An int32: negative for identifiers from 32768 on.
  */
 export function echoPorts(type: number, identifier: number): number {
   if (type === ECHO_REQUEST) return (identifier << 16) | ECHO_REQUEST;
   if (type === ECHO_REPLY) return (ECHO_REQUEST << 16) | identifier;
-  return -1;
+  return 0;
 }
 
 /** Source and destination port exchanged. */

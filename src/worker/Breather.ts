@@ -43,6 +43,7 @@ import {
   STATUS_UNMERGED,
   STATUS_WAKES,
 } from "../packet/layout.js";
+import { receiveRaw } from "../port/RawPort.js";
 import { receiveTap } from "../port/TapPort.js";
 import { MAX_TRAIN, receiveVxlan } from "../port/VxlanPort.js";
 import type { FlowTable } from "../tables/FlowTable.js";
@@ -103,7 +104,7 @@ export class Breather implements TxSink {
     const { dataplane, arena, counters } = this;
     const { batch } = dataplane;
     const { rx } = arena;
-    const { tunnelPort } = dataplane.tables;
+    const { tunnelPort, nodePort, icmpPort, reassemblyPort } = dataplane.tables;
     for (let n = 0; n < received; n++) {
       const d = n * RX_STRIDE;
       const port = rx[d + RX_PORT];
@@ -111,6 +112,8 @@ export class Breather implements TxSink {
         this.reports.portFailed(port, rx[d + RX_LENGTH]);
       } else if (port === tunnelPort) {
         receiveVxlan(arena, d, batch, counters);
+      } else if (port === icmpPort || port === reassemblyPort) {
+        receiveRaw(arena, d, batch, nodePort);
       } else {
         receiveTap(arena, d, batch);
       }

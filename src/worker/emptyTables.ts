@@ -11,6 +11,8 @@ export const EMPTY_TABLES: TableInput = {
     mtu: 1500,
     nodePort: -1,
     tunnelPort: -1,
+    icmpPort: -1,
+    reassemblyPort: -1,
     gsoPort: -1,
     gsoMac: { hi: 0, lo: 0 },
   },

@@ -16,7 +16,7 @@ import {
   COUNTERS,
 } from "../../src/packet/counters.js";
 import { DROP_REASON_NAMES } from "../../src/packet/DropReason.js";
-import { ARENA, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js";
+import { ARENA, PORT_RAW, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js";
 import { MemoryIo, type Sent } from "../../src/port/MemoryIo.js";
 import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
@@ -29,6 +29,8 @@ export const TUNNEL_PORT = 1;
 export const POD_PORT = 2;
 export const OTHER_POD_PORT = 3;
 export const GSO_PORT = 4;
+export const ICMP_PORT = 5;
+export const REASSEMBLY_PORT = 6;
 
 export const VNI = 4096;
 export const MTU = 1450;
@@ -116,6 +118,8 @@ export function tableInput(options: NodeOptions = {}): TableInput {
       mtu,
       nodePort: NODE_PORT,
       tunnelPort: TUNNEL_PORT,
+      icmpPort: ICMP_PORT,
+      reassemblyPort: REASSEMBLY_PORT,
       gsoPort: gso ? GSO_PORT : -1,
       gsoMac: macNumbers(GSO_MAC),
     },
@@ -180,6 +184,8 @@ export class TestNode {
       [POD_PORT, PORT_TAP],
       [OTHER_POD_PORT, PORT_TAP],
       [GSO_PORT, PORT_TAP],
+      [ICMP_PORT, PORT_RAW],
+      [REASSEMBLY_PORT, PORT_RAW],
     ];
     for (const [port, kind] of kinds) this.io.addPort(port, kind, -1, true);
     this.breather = new Breather(
@@ -210,6 +216,12 @@ export class TestNode {
   /** An IPv4 packet that the node's kernel routes to podwire0. */
   fromNode(packet: Uint8Array, vnetHeader?: Uint8Array): this {
     return this.fromTap(NODE_PORT, ethernet(GATEWAY, MASTER.vtepMac, IPV4, packet), vnetHeader);
+  }
+
+  /** An IPv4 packet that the node's kernel delivers to itself, as a raw socket hears it. */
+  heard(packet: Uint8Array, port = ICMP_PORT): this {
+    this.io.injectRaw(port, packet);
+    return this;
   }
 
   /** A datagram, or with `segment` a train, from an underlay address. */

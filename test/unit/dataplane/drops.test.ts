@@ -572,6 +572,13 @@ const CASES: Case[] = [
     },
   ],
   [
+    "notOurs",
+    "an answer to the node's own ping, heard",
+    (n) =>
+      n.heard(icmpPacket({ source: "203.0.113.1", destination: underlay, type: 0, rest: 7 << 16 }, DATA)),
+    { egress: true },
+  ],
+  [
     "fragmentOrphan",
     "a later fragment of a first one that was refused",
     (n) => {

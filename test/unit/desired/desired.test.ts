@@ -132,6 +132,8 @@ describe("table input", () => {
     ]),
     addresses: ["192.168.2.30", "10.0.2.15", "127.0.0.1"].map((text) => parseIpv4(text)!),
     egress: [],
+    icmpPort: 3,
+    reassemblyPort: 4,
   };
   const input = tableInput(parse(), facts);
   const routes = input.routes.map((r) => `${formatIpv4(r.address)}/${r.length} ${r.to} ${r.target}`);

@@ -17,7 +17,9 @@ describe("TableImage", () => {
       mtu: 1450,
       nodePort: 11,
       tunnelPort: 12,
-      gsoPort: -1,
+      icmpPort: 3,
+    reassemblyPort: 4,
+    gsoPort: -1,
       gsoMac: { hi: 0x0250, lo: 0x57000001 },
     };
     const tables = new Tables(buildTableImage({ ...EMPTY_TABLES, node }));
@@ -30,6 +32,8 @@ describe("TableImage", () => {
       mtu: tables.mtu,
       nodePort: tables.nodePort,
       tunnelPort: tables.tunnelPort,
+      icmpPort: tables.icmpPort,
+      reassemblyPort: tables.reassemblyPort,
       gsoPort: tables.gsoPort,
       gsoMac: { hi: tables.gsoMacHi, lo: tables.gsoMacLo },
     }).toEqual(node);
