@@ -56,13 +56,14 @@ import { applyRouting, type RoutingStore, restoreRouting } from "./routing.js";
 
 /** Port number of the tunnel socket. */
 export const TUNNEL_PORT = 0;
-/** Ports of the raw sockets, by IPv4 protocol. */
+/** Ports of the raw sockets, by IPv4 protocol: the last ones. */
 const RAW_PORTS: ReadonlyMap<number, number> = new Map([
-  [ICMP, 3],
-  [UDP, 4],
+  [ICMP, MAX_PORTS - 2],
+  [UDP, MAX_PORTS - 1],
 ]);
+const FIRST_POD_PORT = 3;
 /** Ports that are no pods': tunnel, node, tunnel GSO, raw sockets. */
-export const RESERVED_PORTS = 5;
+export const RESERVED_PORTS = FIRST_POD_PORT + RAW_PORTS.size;
 
 /** A device that was lost is opened again no sooner than this after it was opened last. */
 const REOPEN_MS = 1000;
@@ -150,7 +151,7 @@ export class Reconciler {
   private worker: WorkerControl;
   private readonly log: Log;
   private readonly now: () => number;
-  private readonly ports = new IndexAllocator(RESERVED_PORTS, MAX_PORTS, "port number");
+  private readonly ports = new IndexAllocator(FIRST_POD_PORT, MAX_PORTS - RAW_PORTS.size, "port number");
   private readonly vteps = new IndexAllocator(0, MAX_PEERS, "VTEP index");
   private readonly open = new Map<string, OpenDevice>();
   /** Why a device failed at the last attempt, by id. */

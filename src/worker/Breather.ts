@@ -104,7 +104,7 @@ export class Breather implements TxSink {
     const { dataplane, arena, counters } = this;
     const { batch } = dataplane;
     const { rx } = arena;
-    const { tunnelPort, nodePort, icmpPort, reassemblyPort } = dataplane.tables;
+    const { tunnelPort, icmpPort, reassemblyPort } = dataplane.tables;
     for (let n = 0; n < received; n++) {
       const d = n * RX_STRIDE;
       const port = rx[d + RX_PORT];
@@ -113,7 +113,7 @@ export class Breather implements TxSink {
       } else if (port === tunnelPort) {
         receiveVxlan(arena, d, batch, counters);
       } else if (port === icmpPort || port === reassemblyPort) {
-        receiveRaw(arena, d, batch, nodePort);
+        receiveRaw(arena, d, batch, dataplane.tables.nodePort);
       } else {
         receiveTap(arena, d, batch);
       }

@@ -25,7 +25,7 @@ const ENDS = { source: "203.0.113.9", destination: "192.168.2.30" };
 const OPTIONS = new Uint8Array([1, 1, 1, 0]);
 
 describe.each([
-  ["without options", undefined],
+  ["without options", new Uint8Array(0)],
   ["with options", OPTIONS],
 ])("a packet %s", (_, options) => {
   it.each([
