@@ -19,6 +19,8 @@ const FAR = "198.51.100.9";
 const ROUTER_FAR = "198.51.100.1";
 const NARROW = 1300;
 const UDP_PORT = 7000;
+const NODE_PORT = 30700;
+const CLUSTER_IP = "10.152.183.7";
 
 /** Echoes datagrams, and prints from where they came. */
 const UDP_SERVER = `
@@ -31,17 +33,18 @@ while True:
     print(len(data), *sender, flush=True)
     s.sendto(data, sender)
 `;
-/** Sends one datagram of seeded bytes and prints whether the same came back. Arguments: to, port, bytes, TTL. */
+/** Sends one datagram of seeded bytes and prints whether the same came back. Arguments: to, port, bytes, TTL; a fifth: not connected. */
 const UDP_CLIENT = `
 import random, socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(5)
 s.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER: no DF
 s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, int(sys.argv[4]))
-s.connect((sys.argv[1], int(sys.argv[2])))
+to = (sys.argv[1], int(sys.argv[2]))
+if len(sys.argv) == 5: s.connect(to)
 data = random.Random(int(sys.argv[3])).randbytes(int(sys.argv[3]))
-s.send(data)
-try: print("same" if s.recv(70000) == data else "other")
+s.sendto(data, to)
+try: print("same" if s.recvfrom(70000) == (data, to) else "other")
 except OSError as error: print(type(error).__name__)
 `;
 /** One hop of traceroute -U: a datagram with a TTL, and who says what about it. Arguments: to, TTL. */
@@ -70,8 +73,19 @@ describe.skipIf(why !== "")(`egress ${why}`, () => {
   let nodeA: string;
   let agentA: TestAgent;
 
-  const start = (self: NodePlan, peer: NodePlan, services: object = {}): TestAgent =>
-    startAgent(net, lan.node[self.name]!, { ...nodeConfig(net, lan, self, [peer]), services });
+  const start = (self: NodePlan, peer: NodePlan): TestAgent =>
+    startAgent(net, lan.node[self.name]!, {
+      ...nodeConfig(net, lan, self, [peer]),
+      serviceRange: "10.152.183.0/24",
+      services: [
+        {
+          name: "default/echo",
+          clusterIP: CLUSTER_IP,
+          ports: [{ name: "echo", protocol: "UDP", port: 80, targetPort: UDP_PORT, nodePort: NODE_PORT }],
+          backends: [{ address: B.pods.b1 }],
+        },
+      ],
+    });
   const counters = async (): Promise<Record<string, number>> => {
     return (await agentA.request("counters")).dropped;
   };
@@ -131,6 +145,20 @@ describe.skipIf(why !== "")(`egress ${why}`, () => {
     const before = (await counters()).podVxlan ?? 0;
     expect(await udp(B.address, 50, 64, 4789)).toBe("TimeoutError");
     expect((await counters()).podVxlan).toBe(before + 1);
+  });
+
+  it.each([1000, 8192, 60_000])("a Service's answers to %i bytes", async (bytes) => {
+    const b1 = lan.pod.b1!;
+    const server = await startServer(net, b1, python(), ["-c", UDP_SERVER, String(UDP_PORT)], "ready");
+    expect(await udp(CLUSTER_IP, bytes, 64, 80)).toBe("same");
+    expect(server.stdout.trim().split("\n").at(-1)).toMatch(new RegExp(`^${bytes} ${A.pods.a1} `));
+    // Not connected: about what it put together the node's kernel also sends a port unreachable.
+    const args = [A.address, NODE_PORT, bytes, 64, "unconnected"].map(String);
+    const { stdout } = await net.exec(lan.host, python(), ["-c", UDP_CLIENT, ...args]);
+    expect(stdout.trim()).toBe("same");
+    // The endpoint sees the client itself.
+    expect(server.stdout.trim().split("\n").at(-1)).toMatch(new RegExp(`^${bytes} ${HOST} `));
+    await server.stop();
   });
 
   it("UDP at a rate, both ways", async () => {

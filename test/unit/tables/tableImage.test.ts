@@ -18,8 +18,8 @@ describe("TableImage", () => {
       nodePort: 11,
       tunnelPort: 12,
       icmpPort: 3,
-    reassemblyPort: 4,
-    gsoPort: -1,
+      reassemblyPort: 4,
+      gsoPort: -1,
       gsoMac: { hi: 0x0250, lo: 0x57000001 },
     };
     const tables = new Tables(buildTableImage({ ...EMPTY_TABLES, node }));
