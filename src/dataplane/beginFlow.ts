@@ -12,8 +12,9 @@
  *   pod             outside                   egress: source translated
  *
  * The source is translated as well where the reply would else not come back: a pod that reaches
- * itself, the node's loopback, the node's own LAN address towards another node, a backend outside of the pod pools, a
- * VTEP that is not one of ours (it would not send the reply back the way it came).
+ * itself, the node's loopback, any node's LAN address towards another node (no frame of the tunnel may
+ * come from one), a backend outside of the pod pools, a VTEP that is not one of ours (it would not send
+ * the reply back the way it came).
  */
 import { VIA_NODE } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
@@ -164,7 +165,7 @@ function sourceTowards(dp: Dataplane, to: number, source: number): number {
   if (tables.inPool(source)) return source;
   const route = tables.routes.lookup(to);
   if (routeTo(route) !== ROUTE_VTEP) return source;
-  if (isOwn(tables, source) || !tables.fdb.tags(routeTarget(route))) return tables.tunnelAddress;
+  if (isNodes(tables, source) || !tables.fdb.tags(routeTarget(route))) return tables.tunnelAddress;
   return source;
 }
 
@@ -339,6 +340,11 @@ function settled(dp: Dataplane, i: number, result: number): boolean {
 export function isOwn(tables: Tables, address: number): boolean {
   if (address === tables.underlayAddress || address === tables.tunnelAddress) return true;
   return ipv4.isLoopback(address) || tables.routes.lookup(address) === routeOf(ROUTE_PORT, tables.nodePort);
+}
+
+/** Whether an address is one of a node, with which nothing may come out of the tunnel (policy). */
+function isNodes(tables: Tables, address: number): boolean {
+  return isOwn(tables, address) || tables.fdb.find(address) >= 0;
 }
 
 function leadsToPod(tables: Tables, address: number): boolean {

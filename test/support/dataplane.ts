@@ -85,6 +85,8 @@ export const WORKER02: NodeAddresses = {
 export interface NodeOptions {
   self?: NodeAddresses;
   peers?: NodeAddresses[];
+  /** Those of the peers that are kernel vxlan devices: they know no tags. */
+  kernelPeers?: NodeAddresses[];
   /** The tunnel GSO TAP is there. */
   gso?: boolean;
   /** TAPs take UDP GSO frames. */
@@ -101,6 +103,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
   const {
     self = MASTER,
     peers = [WORKER01, WORKER02],
+    kernelPeers = [],
     gso = false,
     uso = true,
     mtu = MTU,
@@ -135,7 +138,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
       udpPort: 4789,
       mac: macNumbers(peer.vtepMac),
       tunnelAddress: address(peer.tunnel),
-      tags: true,
+      tags: !kernelPeers.includes(peer),
     })),
     routes: [
       { address: address(self.tunnel), length: 32, to: "port", target: NODE_PORT },
