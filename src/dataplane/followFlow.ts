@@ -72,11 +72,12 @@ function noteIngress(dp: Dataplane, i: number): void {
   if (flows.words[base + FLOW_INGRESS] !== address) flows.words[base + FLOW_INGRESS] = address;
 }
 
-/** Gives row `i` back the addresses and ports with which it arrived. */
+/** Gives row `i` back the addresses, ports and tag with which it arrived. */
 export function untranslate(dp: Dataplane, i: number): void {
   const { batch, flows } = dp;
   if (batch.flow[i] < 0) return;
   const { words } = flows;
   const key = flows.base(batch.flow[i]) + (batch.direction[i] === 0 ? FLOW_ORIGINAL : FLOW_REPLY);
   translate(dp, i, words[key + KEY_SOURCE], words[key + KEY_DESTINATION], words[key + KEY_PORTS]);
+  batch.tag[i] = words[key + KEY_TAG];
 }

@@ -1,10 +1,12 @@
 /**
  * Packets that the dataplane makes itself and sends back the way a row came: ICMP errors, TCP resets.
+ * What came with a tag goes back with it: the sender finds by it which flow it concerns.
  *
  *   scratch slot: │virtio-net 10 or VXLAN 8│Ethernet 14│IPv4 20│ message …
  */
 import { MSG_FRAMES } from "../packet/layout.js";
 import * as ethernet from "../wire/ethernet.js";
+import * as flowTag from "../wire/flowTag.js";
 import * as ipv4 from "../wire/ipv4.js";
 import * as virtioNet from "../wire/virtioNet.js";
 import * as vxlan from "../wire/vxlan.js";
@@ -33,14 +35,15 @@ export function emitReply(
   const frame = ip - ethernet.HEADER;
   if (vtep >= 0) {
     const { fdb } = tables;
+    const tag = batch.tag[i];
     vxlan.emit(view, slot, tables.vni);
     ethernet.emit(
       view,
       frame,
       fdb.macHi(vtep),
       fdb.macLo(vtep),
-      tables.macHi,
-      tables.macLo,
+      tag === 0 ? tables.macHi : flowTag.HI,
+      tag === 0 ? tables.macLo : tag,
       ethernet.TYPE_IPV4,
     );
   } else {

@@ -445,7 +445,7 @@ export class Services {
     for (const address of facts.externalIps)
       if (!facts.loadBalancerIps.includes(address) && address !== facts.clusterIp)
         claim(address, port.l4Port, FRONTEND_EXTERNAL_IP, 2);
-    const serving = sorted.filter((each) => endpoints.get(each)!.serving);
+    const serving = sorted.filter((each) => serves(endpoints.get(each)!));
     return { id, port, endpoints: sorted, serving, claims, segments };
   }
 
@@ -562,6 +562,11 @@ export class Services {
 /** Slices by name: the order in which they came is another on every node. */
 function inOrder(slices: ReadonlyMap<string, ServiceSlice>): ServiceSlice[] {
   return [...slices.keys()].sort().map((name) => slices.get(name)!);
+}
+
+/** Whether traffic may go to it. Published before it is ready, it is "ready" and does not serve. */
+function serves({ ready, serving }: ServiceEndpoint): boolean {
+  return ready || serving;
 }
 
 /** Those of `before` that `after` lacks. Both ascending. */

@@ -1,0 +1,374 @@
+/**
+ * Three podwire nodes, a node with a kernel vxlan device, and a machine on the LAN, without kernel:
+ * each podwire node is a TestNode with tables, flow table and compiled Services of its own. What one
+ * sends into the tunnel arrives at the other; what it hands to its node's kernel goes where the
+ * node's routes and rules send it (DESIGN §1).
+ *
+ *   a  k8s-master   192.168.2.30   pods a1 10.1.235.193, a2 .194   tunnel 10.1.235.192   zone east
+ *   b  k8s-worker01 192.168.2.31   pods b1 10.1.79.65,   b2 .66    tunnel 10.1.79.64     zone east
+ *   c  k8s-worker02 192.168.2.32   pods c1 10.1.69.193,  c2 .194   tunnel 10.1.69.192    zone west
+ *   k  kernel vxlan 192.168.2.33   pod  k1 10.1.44.1               tunnel 10.1.44.0
+ *   pc              192.168.2.99
+ *
+ * Objects of the API go in as the API server would deliver them; UDP flows to endpoints that serve no
+ * longer are cleared, as the agent does with what the compiler reports.
+ */
+import type { EndpointSliceObject, ServiceObject } from "../../../src/desired/serviceObjects.js";
+import { Services, type ServicesChange } from "../../../src/desired/services.js";
+import { parseCidr } from "../../../src/model/ipv4.js";
+import { SERVICE_PROTOCOLS } from "../../../src/model/Service.js";
+import { flowTests } from "../../../src/tables/flowFilter.js";
+import { FLOW_STATE, HEADER_USED, STATE_FREE } from "../../../src/tables/flowLayout.js";
+import {
+  accounted,
+  MASTER,
+  NODE_PORT,
+  type NodeAddresses,
+  OTHER_POD_PORT,
+  type Outcome,
+  POD_PORT,
+  TestNode,
+  TUNNEL_PORT,
+  VNI,
+  WORKER01,
+  WORKER02,
+} from "../dataplane.js";
+import {
+  datagrams,
+  dotted,
+  ethernet,
+  GATEWAY,
+  get16,
+  ICMP,
+  IPV4,
+  kernelFrames,
+  l4ChecksumOk,
+  type Packet,
+  readFrame,
+  readPacket,
+  readVxlan,
+  TCP,
+  UDP,
+  vxlan,
+} from "../frames.js";
+import { SCTP, sctpChecksumOk } from "./packets.js";
+
+export type NodeName = "a" | "b" | "c";
+export type PodName = "a1" | "a2" | "b1" | "b2" | "c1" | "c2" | "k1";
+
+/** The node whose VTEP is a kernel vxlan device. */
+export const KERNEL_NODE: NodeAddresses = {
+  underlay: "192.168.2.33",
+  tunnel: "10.1.44.0",
+  block: "10.1.44.0",
+  vtepMac: "66:21:00:00:00:21",
+  pod: "10.1.44.1",
+  podMac: "02:70:0a:01:2c:01",
+  otherPod: "10.1.44.2",
+  otherPodMac: "02:70:0a:01:2c:02",
+};
+
+export const PC = "192.168.2.99";
+export const NODES: Readonly<Record<NodeName, NodeAddresses>> = { a: MASTER, b: WORKER01, c: WORKER02 };
+export const NODE_NAMES = ["a", "b", "c"] as const;
+export const PODS: Readonly<Record<PodName, string>> = {
+  a1: MASTER.pod,
+  a2: MASTER.otherPod,
+  b1: WORKER01.pod,
+  b2: WORKER01.otherPod,
+  c1: WORKER02.pod,
+  c2: WORKER02.otherPod,
+  k1: KERNEL_NODE.pod,
+};
+export const ZONES: Readonly<Record<NodeName, string>> = { a: "east", b: "east", c: "west" };
+export const POOL = "10.1.0.0/16";
+export const EXTERNAL_RANGE = "203.0.113.0/28";
+
+/** Where a frame comes from or goes to: a TAP of the node, or a VTEP. */
+export type Attachment = "pod" | "other" | "node" | NodeName | "k";
+
+/** A packet that leaves a node: by which way, and with which tag (0: none). */
+export interface Leaving {
+  to: Attachment;
+  packet: Packet;
+  tag: number;
+}
+
+/** One packet at one node: what came in, and what became of it. */
+export interface Hop {
+  node: NodeName;
+  from: Attachment;
+  packet: Uint8Array;
+  tag: number;
+  /** Name of the drop reason, empty where it was forwarded. */
+  dropped: string;
+  leaves: Leaving[];
+}
+
+/** Where a packet ends: a pod, a node's own program, or the LAN. */
+export interface Arrival {
+  at: PodName | NodeName | "lan";
+  packet: Packet;
+}
+
+export interface Journey {
+  hops: Hop[];
+  arrivals: Arrival[];
+}
+
+const MOST_HOPS = 8;
+/** The clock begins shortly before the flow table's milliseconds turn negative. */
+const START_US = (2 ** 31 - 60_000) * 1000;
+
+function podAt(node: NodeName, attachment: "pod" | "other"): PodName {
+  return `${node}${attachment === "pod" ? 1 : 2}` as PodName;
+}
+
+/** What a node's routes lead to podwire0, besides the addresses of Services: pods and ClusterIPs. */
+const POOLS = ["10.1.", "10.152.183."];
+
+/** A packet on its way: the node, how it comes in, its bytes and tag. */
+type Queue = [NodeName, Attachment, Uint8Array, number][];
+
+/** Ports that a node's rules bring to podwire0: NodePorts, and those of egress. */
+function isRuledPort(port: number): boolean {
+  return (port >= 30_000 && port <= 32_767) || (port >= 61_000 && port <= 65_534);
+}
+
+/**
+ * Whether a packet to a node's address comes to podwire0: by its port, or as an ICMP error about a
+ * packet from such a port (which the raw ICMP socket hears).
+ */
+function isRuled({ protocol, l4, fragment }: Packet): boolean {
+  if ((fragment & 0x1fff) !== 0) return false;
+  if (protocol === TCP || protocol === UDP || protocol === SCTP) return isRuledPort(get16(l4, 2));
+  const error = protocol === ICMP && [3, 11, 12].includes(l4[0]);
+  return error && l4.length >= 8 + 24 && isRuledPort(get16(l4, 8 + (l4[8] & 15) * 4));
+}
+
+export class SimulatedNode {
+  readonly test: TestNode;
+  readonly services: Services;
+  readonly peers: readonly (NodeName | "k")[];
+
+  constructor(
+    readonly name: NodeName,
+    readonly addresses = NODES[name],
+  ) {
+    const others = NODE_NAMES.filter((other) => other !== name);
+    this.peers = [...others, "k"];
+    const peers = [...others.map((other) => NODES[other]), KERNEL_NODE];
+    this.test = new TestNode({ self: addresses, peers, kernelPeers: [KERNEL_NODE], egress: true });
+    this.test.io.nowUs = START_US;
+    this.services = new Services({ node: name, externalIpRanges: [parseCidr(EXTERNAL_RANGE)!] });
+    this.services.setPools([parseCidr(POOL)!]);
+    this.services.setNode({
+      metadata: { name, labels: { "topology.kubernetes.io/zone": ZONES[name] } },
+    });
+    this.compile();
+  }
+
+  /** Brings the service table up to date, and clears the UDP flows to endpoints that are gone. */
+  compile(): ServicesChange {
+    const { breather, flows } = this.test;
+    const change = this.services.compile();
+    breather.dataplane.services.adopt(change.image);
+    this.services.acknowledge(change.image);
+    for (const { protocol, service, backend } of change.removedBackends)
+      if (protocol === "UDP")
+        flows.flush(flowTests({ protocol: SERVICE_PROTOCOLS[protocol], service, backend }), 0, 1 << 30);
+    return change;
+  }
+
+  /** Removes the flows whose time is over, all at once. */
+  expire(): void {
+    const { flows, io } = this.test;
+    const nowMs = Math.floor(io.nowUs / 1000) | 0;
+    for (let record = 0; record < flows.words[HEADER_USED]; record++) {
+      const base = flows.base(record);
+      if (flows.words[base + FLOW_STATE] !== STATE_FREE && flows.expired(base, nowMs)) flows.remove(record);
+    }
+  }
+
+  /** One packet in. */
+  receive(from: Attachment, packet: Uint8Array, tag = 0): Hop {
+    const { test, addresses } = this;
+    if (from === "pod" || from === "other" || from === "node") {
+      const [port, mac] = {
+        pod: [POD_PORT, addresses.podMac] as const,
+        other: [OTHER_POD_PORT, addresses.otherPodMac] as const,
+        node: [NODE_PORT, addresses.vtepMac] as const,
+      }[from];
+      test.fromTap(port, ethernet(GATEWAY, mac, IPV4, packet));
+    } else {
+      const peer = from === "k" ? KERNEL_NODE : NODES[from];
+      const hex = (tag >>> 0).toString(16).padStart(8, "0");
+      const mac = tag === 0 ? peer.vtepMac : `02:74:${hex.match(/../g)!.join(":")}`;
+      test.fromUnderlay(peer.underlay, vxlan(VNI, ethernet(addresses.vtepMac, mac, IPV4, packet)));
+    }
+    const outcome = test.run();
+    if (test.faults.length > 0) throw test.faults[0];
+    if (!accounted(outcome) || outcome.received !== 1)
+      throw new Error(`accounts: ${JSON.stringify({ ...outcome, sent: [] })}`);
+    const dropped = Object.keys(outcome.dropped)[0] ?? "";
+    return { node: this.name, from, packet, tag, dropped, leaves: this.#leaving(outcome) };
+  }
+
+  #leaving(outcome: Outcome): Leaving[] {
+    const names: Record<number, "pod" | "other" | "node"> = {
+      [POD_PORT]: "pod",
+      [OTHER_POD_PORT]: "other",
+      [NODE_PORT]: "node",
+    };
+    return outcome.sent.flatMap(({ port, peer, bytes, gso }) => {
+      const tunnel = port === TUNNEL_PORT;
+      const frames = tunnel
+        ? datagrams(bytes, gso).map((each) => readVxlan(each).frame)
+        : kernelFrames(bytes);
+      return frames.map((frame) => {
+        const { packet, sourceMac } = readFrame(frame);
+        if (packet === null) throw new Error("no IPv4 packet");
+        if (!checksumOk(packet)) throw new Error("transport checksum of what leaves");
+        const tag = sourceMac.startsWith("02:74:")
+          ? Number.parseInt(sourceMac.slice(6).replaceAll(":", ""), 16) | 0
+          : 0;
+        return { to: tunnel ? this.peers[peer]! : names[port]!, packet, tag };
+      });
+    });
+  }
+}
+
+function checksumOk(packet: Packet): boolean {
+  if ((packet.fragment & 0x3fff) !== 0) return true;
+  return packet.protocol === SCTP ? sctpChecksumOk(packet.l4) : l4ChecksumOk(packet);
+}
+
+export class SimulatedCluster {
+  readonly nodes: Readonly<Record<NodeName, SimulatedNode>> = {
+    a: new SimulatedNode("a"),
+    b: new SimulatedNode("b"),
+    c: new SimulatedNode("c"),
+  };
+  /** Told of every packet at every node. */
+  onHop: (hop: Hop) => void = () => {};
+
+  get all(): SimulatedNode[] {
+    return NODE_NAMES.map((name) => this.nodes[name]);
+  }
+
+  /** Milliseconds pass on all nodes; flows whose time is over go. */
+  pass(ms: number): void {
+    for (const node of this.all) {
+      node.test.io.nowUs += ms * 1000;
+      node.expire();
+    }
+  }
+
+  /** Adds or replaces objects on every node. */
+  apply(services: readonly ServiceObject[], slices: readonly EndpointSliceObject[]): void {
+    for (const node of this.all) {
+      for (const service of services) node.services.setService(service);
+      for (const slice of slices) node.services.setSlice(slice);
+      node.compile();
+    }
+  }
+
+  /** Removes objects by name from every node. */
+  remove(services: readonly string[], slices: readonly string[]): void {
+    for (const node of this.all) {
+      for (const name of services) node.services.removeService("default", name);
+      for (const name of slices) node.services.removeSlice("default", name);
+      node.compile();
+    }
+  }
+
+  /** A pod sends a packet. */
+  fromPod(pod: PodName, packet: Uint8Array): Journey {
+    if (pod === "k1") return this.#fromKernelNode(packet);
+    return this.#travel(pod[0] as NodeName, pod[1] === "1" ? "pod" : "other", packet);
+  }
+
+  /** A program of a node sends a packet, which goes where the node's routes and rules lead it. */
+  fromNode(node: NodeName, bytes: Uint8Array): Journey {
+    const packet = readPacket(bytes);
+    if (this.#isByPodwire0(node, packet)) return this.#travel(node, "node", bytes);
+    const journey: Journey = { hops: [], arrivals: [] };
+    const queue: Queue = [];
+    this.#byKernel(node, packet, journey, queue);
+    return this.#walk(journey, queue);
+  }
+
+  /** Who a packet arrived at sends one; a machine of the LAN sends to a node's address, or by node a. */
+  fromArrival({ at }: Arrival, packet: Uint8Array): Journey {
+    if (at in PODS) return this.fromPod(at as PodName, packet);
+    if (at !== "lan") return this.fromNode(at as NodeName, packet);
+    const { destination } = readPacket(packet);
+    return this.fromLan(NODE_NAMES.find((name) => NODES[name].underlay === destination) ?? "a", packet);
+  }
+
+  /**
+   * A machine on the LAN sends a packet that arrives at a node: its address is the destination, or it
+   * announces it, or the sender has a route by it.
+   */
+  fromLan(node: NodeName, bytes: Uint8Array): Journey {
+    const packet = readPacket(bytes);
+    if (packet.destination !== NODES[node].underlay || isRuled(packet))
+      return this.#travel(node, "node", bytes);
+    return { hops: [], arrivals: [{ at: node, packet }] };
+  }
+
+  /** The node with the kernel's vxlan routes by destination: a pod's block is behind its VTEP. */
+  #fromKernelNode(packet: Uint8Array): Journey {
+    const to = Array.from(packet.subarray(16, 20)).join(".");
+    const name = NODE_NAMES.find((node) => sameBlock(NODES[node].block, to));
+    if (name === undefined) throw new Error(`the kernel node has no route to ${to}`);
+    return this.#travel(name, "k", packet);
+  }
+
+  #isByPodwire0(node: NodeName, packet: Packet): boolean {
+    const { destination } = packet;
+    if (destination === NODES[node].underlay) return isRuled(packet);
+    const virtual = this.nodes[node].services.virtualAddresses().map(dotted);
+    return POOLS.some((prefix) => destination.startsWith(prefix)) || virtual.includes(destination);
+  }
+
+  #travel(node: NodeName, from: Attachment, packet: Uint8Array): Journey {
+    return this.#walk({ hops: [], arrivals: [] }, [[node, from, packet, 0]]);
+  }
+
+  #walk(journey: Journey, queue: Queue): Journey {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      if (journey.hops.length === MOST_HOPS) throw new Error("a packet goes round in circles");
+      const [at, by, bytes, tag] = next;
+      const hop = this.nodes[at].receive(by, bytes, tag);
+      journey.hops.push(hop);
+      this.onHop(hop);
+      for (const { to, packet: out, tag: outTag } of hop.leaves) {
+        if (to === "pod" || to === "other") journey.arrivals.push({ at: podAt(at, to), packet: out });
+        else if (to === "k") journey.arrivals.push({ at: "k1", packet: out });
+        else if (to === "node") this.#byKernel(at, out, journey, queue);
+        else queue.push([to, at, out.bytes, outTag]);
+      }
+    }
+    return journey;
+  }
+
+  /** What a node's kernel does with a packet from podwire0. */
+  #byKernel(node: NodeName, packet: Packet, { arrivals }: Journey, queue: Queue): void {
+    const { destination, bytes } = packet;
+    const own = NODES[node];
+    if (destination === own.underlay || destination === own.tunnel) arrivals.push({ at: node, packet });
+    else {
+      const other = NODE_NAMES.find((name) => NODES[name].underlay === destination);
+      if (other === undefined) arrivals.push({ at: "lan", packet });
+      else if (isRuled(packet)) queue.push([other, "node", bytes, 0]);
+      else arrivals.push({ at: other, packet });
+    }
+  }
+}
+
+/** Whether two addresses lie in one block of 64. */
+export function sameBlock(a: string, b: string): boolean {
+  const prefix = (text: string) => text.split(".").slice(0, 3).join(".");
+  return prefix(a) === prefix(b) && Number(a.split(".")[3]) >> 6 === Number(b.split(".")[3]) >> 6;
+}
