@@ -237,7 +237,14 @@ export class Agent {
 
   /** Brings to the dataplane what has changed of Services. Never throws. */
   async publishServices(): Promise<void> {
-    await this.publisher!.publish();
+    await this.noteServices(this.publisher!.publish());
+  }
+
+  /** Waits for a publish, which counts as late in /healthz for as long as the dataplane does not have it. */
+  private async noteServices(published: Promise<void>): Promise<void> {
+    this.health.queued("services");
+    await published;
+    if (this.publisher!.upToDate) this.health.done("services");
   }
 
   private async takeOver(loaded: LoadedConfig, repair: "all" | "changed"): Promise<LoadedConfig> {
@@ -385,7 +392,7 @@ export class Agent {
       FlowTable.adopt(this.flows.buffer);
       this.worker = await this.startWorker();
       await this.reconciler.replaceWorker(this.worker);
-      await this.publisher?.replaceWorker(this.worker);
+      if (this.publisher !== null) await this.noteServices(this.publisher.replaceWorker(this.worker));
       this.parts.log.info({}, "the dataplane runs again");
     } catch (error) {
       this.parts.log.error({ err: error }, "could not start the dataplane worker; will try again");

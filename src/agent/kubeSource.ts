@@ -8,7 +8,8 @@
  *   4. list and watch  IPPools, IPAMBlocks, Nodes, this node's Pods; Services, EndpointSlices
  *   5. config          compiled, again after each change of these; a burst gives one config
  *   6. Node            Ready, once the agent forwards by a config
- *   7. Services        kept apart from the config, since there may be a thousand times as much of them
+ *   7. Services        kept apart from the config, since there may be a thousand times as much of them;
+ *                      what of them is the host's (addresses, health checks) comes into the config
  *
  * Without a server nothing changes: the last config stands, and is also kept in a file, so that an
  * agent which starts meanwhile forwards by it. Must not know the host or the worker.
@@ -27,8 +28,8 @@ import { NodeHeartbeat } from "../kube/Lease.js";
 import { ENDPOINTSLICES, IPAMBLOCKS, IPPOOLS, NODES, PODS, SERVICES } from "../kube/resources.js";
 import type { Node, Pod } from "../kube/types.js";
 import { WorkQueue } from "../kube/WorkQueue.js";
-import type { AgentConfig } from "../model/AgentConfig.js";
-import { type Ipv4Prefix, parseCidr } from "../model/ipv4.js";
+import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
+import { formatIpv4, type Ipv4Prefix, parseCidr } from "../model/ipv4.js";
 import { MAX_PORTS } from "../packet/layout.js";
 import type { Log } from "../reconcile/Log.js";
 import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
@@ -96,6 +97,8 @@ export class KubeSource {
   private apply: ((config: AgentConfig) => Promise<void>) | null = null;
   private applyServices: (() => Promise<void>) | null = null;
   private servicesChanged = true;
+  /** What of Services is the host's, of those that the dataplane has; null before the first ones. */
+  private hosted: ServiceHostConfig | null = null;
   private cancelCompile: (() => void) | null = null;
   private applying: Promise<void> = Promise.resolve();
   private applied = "";
@@ -445,7 +448,20 @@ export class KubeSource {
     // After the routes to what they lead to.
     if (!this.servicesChanged || this.applyServices === null) return;
     this.servicesChanged = false;
+    // The host leads to an address what comes for it when the dataplane knows it, not before.
+    const hosted = this.hostedNow();
     await this.applyServices();
+    if (JSON.stringify(hosted) === JSON.stringify(this.hosted)) return;
+    this.hosted = hosted;
+    const next = this.compile();
+    if (next !== null) await this.applyConfig(next);
+  }
+
+  private hostedNow(): ServiceHostConfig | null {
+    const { serviceHost } = this.options.base;
+    if (serviceHost === null) return null;
+    const vips = this.services.virtualAddresses().map(formatIpv4);
+    return { ...serviceHost, vips, healthChecks: this.services.healthChecks() };
   }
 
   private async applyConfig(config: AgentConfig): Promise<void> {
@@ -463,7 +479,7 @@ export class KubeSource {
 
   /** Null where the API does not describe this node fully: the last config stands. */
   private compile(): AgentConfig | null {
-    const { node, stateDir, underlay, serviceHost, dataplane } = this.options.base;
+    const { node, stateDir, underlay, dataplane } = this.options.base;
     const { podPool, blocks, vteps, problems } = this.overlay.compile();
     const { pods, problems: podProblems } = this.localPods.compile(podPool);
     const lacking =
@@ -474,7 +490,9 @@ export class KubeSource {
           : [];
     this.tell([...problems, ...podProblems, ...lacking]);
     if (lacking.length > 0) return null;
-    const { tunnelAddress } = this;
+    // At the start from what is watched: what the last agent led here goes on being led here.
+    this.hosted ??= this.hostedNow();
+    const { tunnelAddress, hosted: serviceHost } = this;
     const compiled = { podPool, blocks, tunnelAddress, vteps, pods, services: [] };
     return { node, stateDir, underlay, ...compiled, serviceHost, dataplane };
   }

@@ -163,7 +163,6 @@ export class Services {
   readonly #claims = new Map<number, Claim[]>();
   readonly #contested = new Set<number>();
   readonly #byId = new Map<number, { key: string; port: string }>();
-  readonly #healthChecks = new Map<string, HealthCheck>();
   /** States with problems. */
   readonly #troubled = new Set<string>();
   #pools: readonly Ipv4Prefix[] = [];
@@ -270,18 +269,20 @@ export class Services {
     this.#table.acknowledge(image);
   }
 
-  /** What each healthCheckNodePort has to answer, as of the last compile. */
+  /** What each healthCheckNodePort has to answer, by what was taken over. */
   healthChecks(): HealthCheck[] {
-    return [...this.#healthChecks.values()];
+    return [...this.#services.values()].flatMap((state) => this.#healthCheck(state));
   }
 
-  /** Load-balancer and external addresses that some Service has, as of the last compile. Ascending. */
+  /** Load-balancer and external addresses that some Service has, by what was taken over. Ascending. */
   virtualAddresses(): number[] {
     const found = new Set<number>();
-    for (const claims of this.#claims.values()) {
-      const { address, row } = claims[0]!;
-      if ((row.flags & (FRONTEND_LOAD_BALANCER | FRONTEND_EXTERNAL_IP)) !== 0) found.add(address);
+    for (const { facts } of this.#services.values()) {
+      if (facts === null || facts.ports.length === 0) continue;
+      for (const address of facts.loadBalancerIps) found.add(address);
+      for (const address of facts.externalIps) found.add(address);
     }
+    for (const { facts } of this.#services.values()) if (facts !== null) found.delete(facts.clusterIp);
     return [...found].sort((a, b) => (a >>> 0) - (b >>> 0));
   }
 
@@ -379,7 +380,6 @@ export class Services {
         ({ port }) => `service ${key}: port ${port.l4Port} has more than ${MAX_BACKENDS} endpoints`,
       ),
     );
-    this.#checkHealth(key, state);
     if ([...state.problems.values()].some((problems) => problems.length > 0)) this.#troubled.add(key);
     else this.#troubled.delete(key);
     if (facts === null && state.slices.size === 0) {
@@ -529,11 +529,8 @@ export class Services {
     }
   }
 
-  #checkHealth(key: string, { facts, slices }: State): void {
-    if (facts === null || facts.healthCheckNodePort === 0) {
-      this.#healthChecks.delete(key);
-      return;
-    }
+  #healthCheck({ facts, slices }: State): HealthCheck[] {
+    if (facts === null || facts.healthCheckNodePort === 0) return [];
     const here = new Set<number>();
     for (const { ports, endpoints } of slices.values()) {
       if (ports.length === 0) continue;
@@ -541,7 +538,7 @@ export class Services {
         if (ready && node === this.#node.name) here.add(address);
     }
     const { namespace, name, healthCheckNodePort: port } = facts;
-    this.#healthChecks.set(key, { namespace, name, port, localEndpoints: here.size });
+    return [{ namespace, name, port, localEndpoints: here.size }];
   }
 
   #problems(): string[] {

@@ -24,6 +24,7 @@ export class ServicePublisher {
   /** Backends that are gone and whose flows may still be there. */
   private removed: RemovedBackend[] = [];
   private readonly told = new Set<string>();
+  private failed = false;
 
   constructor(
     private readonly services: Services,
@@ -40,11 +41,18 @@ export class ServicePublisher {
       this.waiting = null;
       try {
         await this.pass();
+        this.failed = false;
       } catch (error) {
+        this.failed = true;
         this.log.error({ err: error }, "could not bring the Services to the dataplane; will try again");
       }
     });
     return this.waiting;
+  }
+
+  /** Whether the dataplane has everything that was to be published. */
+  get upToDate(): boolean {
+    return this.waiting === null && !this.failed;
   }
 
   /** Goes on with a new worker, which gets everything. */

@@ -12,6 +12,8 @@ import type { Clock } from "../../kube/Clock.js";
 const PATIENCE_MS = {
   /** The tables, after a change. Twice kube-proxy's syncPeriod, as there. */
   tables: 60_000,
+  /** Services, after a change. */
+  services: 60_000,
   /** An answer of the dataplane's threads. */
   dataplane: 15_000,
 } as const;

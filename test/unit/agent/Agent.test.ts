@@ -250,7 +250,7 @@ describe("a node that carries Services", () => {
     await waitFor(() => rules().includes("50 4789"));
   });
 
-  test("its health: tables in time, and a dataplane that answers", async () => {
+  test("its health: tables and Services in time, and a dataplane that answers", async () => {
     let now = 0;
     const clock = { now: () => now, date: () => new Date(0), after: () => () => {} };
     const server = createServer();
@@ -269,6 +269,17 @@ describe("a node that carries Services", () => {
     now += 60_000;
     expect(await ask()).toBe(503);
     mend();
+    await agent.resync();
+    expect(await ask()).toBe(200);
+    // Services that it does not take.
+    const { worker } = workers[0]!;
+    const service = { name: "default/web", clusterIP: "10.152.183.10", ports: [{ port: 80 }], backends: [] };
+    worker.failure = new Error("refused");
+    await agent.reload(text({ ...changed, services: [service] }));
+    expect(await ask()).toBe(200);
+    now += 60_000;
+    expect(await ask()).toBe(503);
+    worker.failure = null;
     await agent.resync();
     expect(await ask()).toBe(200);
     agent.setNodeEligible(false);

@@ -40,6 +40,8 @@ let logged: string[];
 /** What onNodeEligible was told, in order. */
 let eligible: boolean[];
 
+type ServiceHost = AgentConfig["serviceHost"];
+
 const machine: Machine = {
   architecture: "amd64",
   kernelVersion: "5.15.0",
@@ -92,12 +94,12 @@ function baseOf(node: string, address: string) {
 }
 
 /** A source that feeds nobody but a list, or nobody at all. */
-function source(node: string, address: string, { feed = true } = {}) {
+function source(node: string, address: string, { feed = true, serviceHost = null as ServiceHost } = {}) {
   const say = (_: object, message: string) => void logged.push(message);
   const made = new KubeSource({
     api: kube,
     claimer: new Allocator(kube, node),
-    base: baseOf(node, address),
+    base: { ...baseOf(node, address), serviceHost },
     podNetns: "/run/netns/{namespace}.{name}",
     description: { labels: { zone: "a" }, machine, version: "0.1.0", podPort: 10250 },
     onNodeEligible: (now) => void eligible.push(now),
@@ -623,6 +625,59 @@ describe("Services", () => {
     await waitFor(() => calls.at(-1) === "config with 0 VTEPs", { what: "the node's end" });
     expect(worker.commands.length).toBe(images);
     await made.stop();
+  });
+
+  test("their addresses and health checks become the host's, once the dataplane has them", async () => {
+    const balanced = (ip: string): Service => ({
+      metadata: { name: "lb", namespace: "default" },
+      spec: {
+        type: "LoadBalancer",
+        clusterIP: "10.152.183.20",
+        clusterIPs: ["10.152.183.20"],
+        externalTrafficPolicy: "Local",
+        healthCheckNodePort: 31000,
+        ports: [{ port: 80, protocol: "TCP" }],
+      },
+      status: { loadBalancer: { ingress: [{ ip }] } },
+    });
+    const { status: first, ...unserved } = balanced("192.168.2.36");
+    await kube.create<Service>(SERVICES, unserved);
+    await kube.patch(SERVICES, "lb", "default", "merge", { status: first }, "status");
+    const { source: made } = source("k8s-master", "192.168.2.30", {
+      feed: false,
+      serviceHost: SERVICE_HOST_DEFAULTS,
+    });
+    // One of before leads there already: it must not be taken away by a start.
+    const config = await made.ready;
+    expect(config.serviceHost!.vips).toEqual(["192.168.2.36"]);
+    const calls: string[] = [];
+    const publisher = new ServicePublisher(made.services, new FakeWorker());
+    const applied = async ({ serviceHost }: AgentConfig) => {
+      const { vips, healthChecks } = serviceHost!;
+      calls.push(`${vips} ${healthChecks.map(({ port, localEndpoints }) => `${port}:${localEndpoints}`)}`);
+    };
+    await made.feed(config, applied, async () => {
+      calls.push("services");
+      await publisher.publish();
+    });
+    await waitFor(() => calls.length > 0, { what: "the first Services" });
+    expect(calls.splice(0)).toEqual(["services"]);
+    const { status } = balanced("192.168.2.37");
+    await kube.patch(SERVICES, "lb", "default", "merge", { status }, "status");
+    await waitFor(() => calls.length > 1, { what: "another address" });
+    expect(calls.splice(0)).toEqual(["services", "192.168.2.37 31000:0"]);
+    await kube.create(ENDPOINTSLICES, {
+      ...sliceOf("lb-1", "lb", []),
+      endpoints: [{ addresses: ["10.1.235.200"], nodeName: "k8s-master" }],
+    });
+    await waitFor(() => calls.length > 1, { what: "an endpoint here" });
+    expect(calls.splice(0)).toEqual(["services", "192.168.2.37 31000:1"]);
+    // What is nothing to the host is no config.
+    await kube.create(ENDPOINTSLICES, sliceOf("lb-2", "lb", ["10.1.79.70"]));
+    await waitFor(() => calls.length > 0, { what: "an endpoint elsewhere" });
+    await kube.delete(SERVICES, "lb", "default");
+    await waitFor(() => calls.length > 2, { what: "its end" });
+    expect(calls).toEqual(["services", "services", " "]);
   });
 
   test("topology hints follow this node's zone", async () => {
