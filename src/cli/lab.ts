@@ -7,9 +7,8 @@
  */
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { recordedLabPods } from "../lab/agents.js";
-import { nodeFacts, podsWide, walkthroughPods } from "../lab/cluster.js";
 import { LabError } from "../lab/errors.js";
 import {
   down,
@@ -32,11 +31,11 @@ import {
   type Place,
 } from "../lab/plan.js";
 import { runAttached } from "../lab/processes.js";
-import { failures, matrix, nodeTable, table, total } from "../lab/render.js";
+import { table } from "../lab/render.js";
 import { completePath, ensureKubectl, ensurePrograms, ensureTun, REQUIREMENTS } from "../lab/requirements.js";
 import { findHolder, isInside, manageInside, onStopFromOutside, runInside } from "../lab/rootless.js";
-import { type WalkResult, walk } from "../lab/walk.js";
-import { DAEMON_SETS, type LabPod, NODES } from "../lab/walkthrough.js";
+import { DAEMON_SETS, NODES } from "../lab/walkthrough.js";
+import { STEPS, type Step, walkAndPrint } from "./labWalk.js";
 
 interface RunOptions {
   install: boolean;
@@ -44,8 +43,6 @@ interface RunOptions {
   once?: boolean;
   keep?: boolean;
 }
-
-const SHOWN_FAILURES = 6;
 
 function isRoot(): boolean {
   return process.getuid?.() === 0;
@@ -68,73 +65,6 @@ function abortOnSignals(): { signal: AbortSignal; release: () => void } {
       for (const name of names) process.off(name, stop);
     },
   };
-}
-
-/** The results of a walk, for programs. */
-function walkJson(
-  pods: readonly LabPod[],
-  results: readonly WalkResult[],
-  seconds: number,
-  readySeconds: number | null,
-) {
-  const byName = new Map(results.map((result) => [`${result.from.name} ${result.to.name}`, result.ok]));
-  return {
-    ok: results.every((result) => result.ok),
-    passed: results.filter((result) => result.ok).length,
-    total: results.length,
-    readySeconds,
-    walkSeconds: seconds,
-    pods: pods.map(({ name, address, node, application, l4Port }) => ({
-      name,
-      ip: address,
-      node,
-      application,
-      port: l4Port,
-    })),
-    matrix: pods.map((from) => pods.map((to) => byName.get(`${from.name} ${to.name}`) === true)),
-    failures: results
-      .filter((result) => !result.ok)
-      .map(({ from, to, reason }) => ({ from: from.name, to: to.name, reason })),
-  };
-}
-
-/** Drops that the agents counted, a line for each node that has any. */
-function dropLines(nodes: LabReport["nodes"]): string[] {
-  return nodes.flatMap(({ node, health }) => {
-    const drops = Object.entries(health?.dropped ?? {}).filter(([, count]) => count > 0);
-    if (drops.length === 0) return health === null ? [`  ${node.name}: the agent does not answer`] : [];
-    return [`  ${node.name}: ${drops.map(([reason, count]) => `${reason} ${count}`).join(", ")}`];
-  });
-}
-
-/** Walks, prints, and returns the exit code. */
-async function walkAndPrint(
-  json: boolean | undefined,
-  signal: AbortSignal,
-  readySeconds: number | null,
-): Promise<number> {
-  const say = progress(json);
-  const [nodes, wide, pods] = await Promise.all([nodeFacts(), podsWide(), walkthroughPods()]);
-  if (pods.length === 0) {
-    const names = DAEMON_SETS.map(({ name }) => name).join(", ");
-    throw new LabError(`none of the DaemonSets ${names} has a pod`, "LAB_NO_PODS");
-  }
-  say(`\n${nodeTable(nodes)}\n\n$ kubectl get pod -o wide\n${wide}`);
-  say("Every pod asks every pod: curl for nginx and apache, redis-cli for redis.\n");
-  const begin = performance.now();
-  const results = await walk(pods, signal);
-  const seconds = (performance.now() - begin) / 1000;
-  const stream = json ? process.stderr : process.stdout;
-  say(matrix(pods, results, stream.isTTY === true && !process.env.NO_COLOR));
-  say(`\n${total(results, seconds)}`);
-  const lines = failures(results, SHOWN_FAILURES);
-  if (lines.length > 0) {
-    say(`\n${lines.join("\n")}`);
-    const drops = dropLines((await report()).nodes);
-    if (drops.length > 0) say(`Dropped by the agents:\n${drops.join("\n")}`);
-  }
-  if (json) console.log(JSON.stringify(walkJson(pods, results, seconds, readySeconds)));
-  return lines.length === 0 ? 0 : 1;
 }
 
 /** Stays until told to stop, or until somebody else takes the lab down; reports what ends. */
@@ -171,7 +101,8 @@ async function runCommand(options: RunOptions): Promise<number> {
   const seconds = await runUp(options, options.keep !== true, signal);
   let code = 1;
   try {
-    code = await walkAndPrint(options.json, signal, seconds);
+    const json = options.json === true;
+    code = await walkAndPrint({ steps: STEPS, json, signal, say, readySeconds: seconds });
     if (options.keep) {
       hints(say);
       return code;
@@ -406,12 +337,15 @@ export function labCommand(): Command {
 
   lab
     .command("walk")
-    .description("every pod asks every pod; exit code 1 if one gets no answer")
+    .description("the walkthrough's steps with their commands; exit code 1 if an answer is missing")
+    .addOption(new Option("--step <n>", "this step only").choices(STEPS.map(String)))
     .option("--json", "print the result as JSON")
     .action(
-      action("visit", (options: { json?: boolean }) => {
+      action("visit", ({ step, json = false }: { step?: string; json?: boolean }) => {
         requireRunning();
-        return walkAndPrint(options.json, new AbortController().signal, null);
+        const steps = step === undefined ? STEPS : [Number(step) as Step];
+        const { signal } = new AbortController();
+        return walkAndPrint({ steps, json, signal, say: progress(json), readySeconds: null });
       }),
     );
 

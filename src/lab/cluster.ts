@@ -30,7 +30,17 @@ import {
   startDetached,
   tail,
 } from "./processes.js";
-import { applicationOf, DAEMON_SETS, IMAGES, type LabPod, labelOf, NODES } from "./walkthrough.js";
+import {
+  applicationOf,
+  DAEMON_SETS,
+  IMAGES,
+  type LabPod,
+  labelOf,
+  NODES,
+  SERVICE_MANIFESTS,
+  SERVICES,
+  type ServiceStep,
+} from "./walkthrough.js";
 
 const API_TIMEOUT_MS = 20_000;
 const KUBECTL_TIMEOUT_MS = 20_000;
@@ -124,6 +134,16 @@ export async function applyDaemonSets(signal: AbortSignal): Promise<void> {
   }
 }
 
+/** Applies the Services of a step; returns what kubectl says. */
+export function applyServices(step: ServiceStep, signal: AbortSignal): Promise<string> {
+  return kubectlOrThrow(["apply", "-f", manifest(SERVICE_MANIFESTS[step])], { signal });
+}
+
+/** What kubectl shows of the Services. */
+export function servicesWide(): Promise<string> {
+  return kubectlOrThrow(["get", "svc", "-o", "wide"]);
+}
+
 /** What kubectl shows of the pods. */
 export function podsWide(): Promise<string> {
   return kubectlOrThrow(["get", "pod", "-o", "wide"]);
@@ -141,7 +161,13 @@ interface Item {
     deletionTimestamp?: string;
     ownerReferences?: { kind: string; name: string }[];
   };
-  spec: { nodeName?: string; containers?: { image?: string }[]; cidr?: string; node?: string };
+  spec: {
+    nodeName?: string;
+    containers?: { image?: string }[];
+    cidr?: string;
+    node?: string;
+    clusterIP?: string;
+  };
   status?: { podIP?: string; addresses?: { type: string; address: string }[] };
 }
 
@@ -178,6 +204,13 @@ export function podsOf(found: readonly Item[]): LabPod[] {
         }),
     ),
   );
+}
+
+/** The ClusterIP of each Service of a step, by its name. */
+export async function clusterIps(step: ServiceStep): Promise<Map<string, string>> {
+  const names = SERVICES[step].map(({ name }) => name);
+  const found = await items(["svc", ...names]);
+  return new Map(found.map(({ metadata, spec }) => [metadata.name, spec.clusterIP ?? ""]));
 }
 
 export interface NodeFacts {

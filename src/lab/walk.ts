@@ -23,9 +23,15 @@ export interface WalkResult {
   milliseconds: number;
 }
 
-const TIMEOUT_SECONDS = 5;
+export const TIMEOUT_SECONDS = 5;
 /** Enough to keep two cores busy without making the probes time each other out. */
 const CONCURRENCY = 8;
+
+/** Gets the page that a web server has. */
+export function fetchPage(address: string, l4Port: number, timeoutSeconds: number): string[] {
+  const options = ["--silent", "--show-error", "--noproxy", "*", "--max-time", String(timeoutSeconds)];
+  return ["curl", ...options, `http://${address}:${l4Port}/`];
+}
 
 /** How `from` asks `to`. */
 export function probe(from: LabPod, to: LabPod): Probe {
@@ -38,23 +44,18 @@ export function probe(from: LabPod, to: LabPod): Probe {
     };
   }
   return {
-    command: [
-      "curl",
-      "--silent",
-      "--show-error",
-      "--noproxy",
-      "*",
-      "--max-time",
-      String(TIMEOUT_SECONDS),
-      `http://${to.address}:${to.l4Port}/`,
-    ],
+    command: fetchPage(to.address, to.l4Port, TIMEOUT_SECONDS),
     expected: pageOf(to),
   };
 }
 
 /** Judges what a probe's command said: an empty string if all went well, else the reason. */
 export function judgeProbe(expected: string, result: CommandResult): string {
-  if (result.code === 0 && result.stdout === expected) return "";
+  return result.code === 0 && result.stdout === expected ? "" : complaintOf(result);
+}
+
+/** Why what a probe's command said is not what it should have. */
+export function complaintOf(result: CommandResult): string {
   if (result.code === 137) return `no answer within ${TIMEOUT_SECONDS} s`;
   const said = result.stderr.trim() || (result.stdout.trim() && `answered ${JSON.stringify(result.stdout)}`);
   return said || `exit code ${result.code}`;
@@ -71,27 +72,38 @@ async function walkPair(from: LabPod, to: LabPod): Promise<WalkResult> {
   return { from, to, ok: reason === "", reason, milliseconds: performance.now() - begin };
 }
 
-/** A redis server does not know which pod it is in: it is told over its own loopback. */
-async function nameServer(pod: LabPod): Promise<void> {
-  const set = ["redis-cli", "-h", "127.0.0.1", "-p", String(pod.l4Port), "SET", "pod", pod.name];
-  // Whether it took it shows in the walk.
-  await run(inNamespace(podNamespace(pod), set), { timeoutMs: TIMEOUT_SECONDS * 1000 });
+/** Redis servers do not know which pod they are in: they are told over their own loopback. */
+export async function nameServers(pods: readonly LabPod[]): Promise<void> {
+  const redis = pods.filter(({ application }) => application === "redis");
+  // Whether they took it shows in the walk.
+  await inTurn(redis, new AbortController().signal, (pod) => {
+    const set = ["redis-cli", "-h", "127.0.0.1", "-p", String(pod.l4Port), "SET", "pod", pod.name];
+    return run(inNamespace(podNamespace(pod), set), { timeoutMs: TIMEOUT_SECONDS * 1000 });
+  });
 }
 
-/** Walks all pairs, a few at a time; results come row by row in the order of `pods`. */
-export async function walk(pods: readonly LabPod[], signal: AbortSignal): Promise<WalkResult[]> {
-  await Promise.all(pods.filter(({ application }) => application === "redis").map(nameServer));
-  const pairs = pods.flatMap((from) => pods.map((to) => ({ from, to })));
-  const results = new Array<WalkResult>(pairs.length);
+/** Does `work` for each, a few at a time; results come in the order of `all`. */
+export async function inTurn<T, R>(
+  all: readonly T[],
+  signal: AbortSignal,
+  work: (each: T) => Promise<R>,
+): Promise<R[]> {
+  const results = new Array<R>(all.length);
   let next = 0;
   const worker = async () => {
-    while (next < pairs.length) {
+    while (next < all.length) {
       signal.throwIfAborted();
       const index = next++;
-      const { from, to } = pairs[index]!;
-      results[index] = await walkPair(from, to);
+      results[index] = await work(all[index]!);
     }
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, worker));
   return results;
+}
+
+/** Walks all pairs; results come row by row in the order of `pods`. */
+export async function walk(pods: readonly LabPod[], signal: AbortSignal): Promise<WalkResult[]> {
+  await nameServers(pods);
+  const pairs = pods.flatMap((from) => pods.map((to) => ({ from, to })));
+  return inTurn(pairs, signal, ({ from, to }) => walkPair(from, to));
 }

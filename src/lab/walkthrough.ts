@@ -92,3 +92,30 @@ export function applicationOf(image: string): Application | null {
 export function labelOf(application: Application, node: string): string {
   return `${application.charAt(0)}${NODES.findIndex(({ name }) => name === node)}`;
 }
+
+/** A Service of steps 2 and 3; its object is in the step's manifest. */
+export interface LabService {
+  name: string;
+  application: Application;
+  l4Port: number;
+  /** 0 where it has none. */
+  nodePort: number;
+}
+
+export type ServiceStep = 2 | 3;
+
+/** What kubectl applies at a step, by its name in manifests/lab. */
+export const SERVICE_MANIFESTS: Readonly<Record<ServiceStep, string>> = { 2: "clusterip", 3: "nodeport" };
+
+export const SERVICES: Readonly<Record<ServiceStep, readonly LabService[]>> = {
+  2: [
+    { name: "clusterip-nginx-ds", application: "nginx", l4Port: 80, nodePort: 0 },
+    { name: "clusterip-apache2-ds", application: "apache", l4Port: 90, nodePort: 0 },
+    { name: "clusterip-redis-ds", application: "redis", l4Port: 6379, nodePort: 0 },
+  ],
+  3: [
+    { name: "nodeport-nginx-ds", application: "nginx", l4Port: 80, nodePort: 30080 },
+    { name: "nodeport-apache2-ds", application: "apache", l4Port: 90, nodePort: 30090 },
+    { name: "nodeport-redis-ds", application: "redis", l4Port: 6379, nodePort: 30379 },
+  ],
+};

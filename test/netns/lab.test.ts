@@ -23,12 +23,17 @@ const NODES = [
 
 interface Walk {
   ok: boolean;
-  total: number;
-  passed: number;
   readySeconds: number;
   pods: { name: string; ip: string; node: string }[];
-  matrix: boolean[][];
-  failures: { from: string; to: string; reason: string }[];
+  steps: {
+    step: number;
+    ok: boolean;
+    total: number;
+    passed: number;
+    matrix?: boolean[][];
+    spread?: { service: string; clusterIP: string; answers: Record<string, number> }[];
+    failures: { from: string; to: string; reason: string }[];
+  }[];
 }
 
 function lab(...args: string[]): { code: number | null; stdout: string; stderr: string } {
@@ -91,20 +96,43 @@ describe.skipIf(!root)("podwire lab", () => {
     lab("down");
   });
 
-  it("run --once: every pod reaches every pod, and nothing is left", () => {
+  it("run --once: the walkthrough's steps, and nothing is left", () => {
     const { code, stdout, stderr } = lab("run", "--once", "--json", "--no-install");
     expect(code, stderr).toBe(0);
     const walk: Walk = JSON.parse(stdout);
-    expect(walk.failures).toEqual([]);
-    expect(walk).toMatchObject({ ok: true, total: 144, passed: 144 });
-    expect(walk.matrix).toEqual(new Array(12).fill(new Array(12).fill(true)));
+    expect(walk.steps.flatMap(({ failures }) => failures)).toEqual([]);
+    expect(walk.ok).toBe(true);
+    expect(walk.steps.map(({ step, total, passed }) => [step, total, passed])).toEqual([
+      [1, 144, 144],
+      [2, 51, 51],
+      [3, 60, 60],
+    ]);
+    const [pods, clusterIps, nodePorts] = walk.steps;
+    for (const { service, answers } of [...clusterIps!.spread!, ...nodePorts!.spread!]) {
+      const counts = Object.values(answers);
+      expect(counts, service).toHaveLength(4);
+      expect(Math.min(...counts), service).toBeGreaterThan(0);
+    }
+    const addresses = [...clusterIps!.spread!, ...nodePorts!.spread!].map(({ clusterIP }) => clusterIP);
+    expect(new Set(addresses).size).toBe(6);
+    for (const address of addresses) expect(address).toMatch(/^10\.152\.183\.\d+$/);
+    for (const [name, port] of [
+      ["nodeport-nginx-ds", "80:30080/TCP"],
+      ["nodeport-apache2-ds", "90:30090/TCP"],
+      ["nodeport-redis-ds", "6379:30379/TCP"],
+    ])
+      expect(stderr).toMatch(
+        new RegExp(`${name} +NodePort +10\\.152\\.183\\.\\d+ +<none> +${port} +\\d+s +name=`),
+      );
+    expect(pods!.matrix).toEqual(new Array(12).fill(new Array(12).fill(true)));
     expect(walk.readySeconds).toBeLessThan(30);
     expect(walk.pods.filter((pod) => pod.node === "k8s-worker02").map((pod) => pod.ip)).toEqual([
       "10.1.69.193",
       "10.1.69.194",
       "10.1.69.195",
     ]);
-    expect(stderr).toContain("144 of 144 passed");
+    for (const line of ["144 of 144 passed", "51 of 51 passed", "60 of 60 passed"])
+      expect(stderr).toContain(line);
     for (const line of NODES) expect(stderr).toMatch(line);
     expect(machine()).toEqual(before);
   });
@@ -136,9 +164,9 @@ describe.skipIf(!root)("podwire lab", () => {
       await until("redis answers", () => lab("exec", "r2", "--", "redis-cli", "PING").stdout === "PONG\n");
       lab("exec", "r2", "--", "redis-cli", "shutdown", "nosave");
     }
-    const walk = lab("walk", "--json");
+    const walk = lab("walk", "--step", "1", "--json");
     expect(walk.code).toBe(1);
-    const { passed, failures }: Walk = JSON.parse(walk.stdout);
+    const { passed, failures } = (JSON.parse(walk.stdout) as Walk).steps[0]!;
     expect(passed).toBe(132);
     expect(failures[0]!.from).toMatch(/^nginx-ds-/);
     expect(failures[0]!.to).toMatch(/^redis-ds-/);
@@ -201,7 +229,7 @@ describe.skipIf(!root)("podwire lab", () => {
     // A DaemonSet's pod that is deleted is replaced.
     kubectl("delete", "pod", cells.find(([name]) => name!.startsWith("nginx-ds-"))![0]!);
     kubectl("rollout", "status", "daemonset/nginx-ds", "--timeout=20s");
-    expect(lab("walk").code).toBe(0);
+    expect(lab("walk", "--step", "1").code).toBe(0);
     expect(lab("status").code).toBe(0);
 
     process.kill(record().services.find(({ name }) => name === "API server")!.pid, "SIGKILL");
@@ -237,7 +265,7 @@ describe.skipIf(!root)("podwire lab", () => {
       const up = lab("up", "--no-install");
       expect(up.code, up.stderr).toBe(0);
       expect(up.stdout).toContain("Cleared what an earlier run had left: 18 namespaces");
-      expect(lab("walk").code).toBe(0);
+      expect(lab("walk", "--step", "1").code).toBe(0);
     });
 
     it("with everything in it: up and down work", async () => {
@@ -340,7 +368,10 @@ describe.skipIf(!root)("podwire lab", () => {
         skip("nobody may not read this checkout, or the kernel has no user namespaces for users");
       const { status, stdout, stderr } = asUser(tun("0666"), "run", "--once", "--json");
       expect(status, stderr).toBe(0);
-      expect(JSON.parse(stdout)).toMatchObject({ ok: true, passed: 144 });
+      expect(JSON.parse(stdout)).toMatchObject({
+        ok: true,
+        steps: [{ passed: 144 }, { passed: 51 }, { passed: 60 }],
+      });
       expect(machine()).toEqual(before);
     });
   });

@@ -10,6 +10,8 @@ import {
   labelOf,
   NODES,
   POD_POOL,
+  SERVICE_MANIFESTS,
+  SERVICES,
 } from "../../../src/lab/walkthrough.js";
 
 interface Manifest {
@@ -52,6 +54,23 @@ describe("manifests", () => {
       NODES.map(({ name, block }) => [
         block.replace(/[./]/g, "-"),
         { cidr: block, node: name, affinityState: "confirmed", pinned: true },
+      ]),
+    );
+  });
+
+  it.each([2, 3] as const)("step %i: names, types, selectors and ports of the walkthrough", (step) => {
+    const type = step === 2 ? "ClusterIP" : "NodePort";
+    expect(
+      documents(SERVICE_MANIFESTS[step]).map(({ kind, metadata, spec }) => [kind, metadata, spec]),
+    ).toEqual(
+      SERVICES[step].map(({ name, application, l4Port, nodePort }) => [
+        "Service",
+        { name },
+        {
+          type,
+          selector: { name: application },
+          ports: [{ port: l4Port, targetPort: l4Port, ...(nodePort === 0 ? {} : { nodePort }) }],
+        },
       ]),
     );
   });
