@@ -30,6 +30,7 @@ import { HealthServers } from "./health/HealthServers.js";
 import { ProxyHealth } from "./health/ProxyHealth.js";
 import { devicesIn, readRecord, StateDir, StateRecord } from "./StateDir.js";
 import { type Arguments, StatusServer } from "./StatusServer.js";
+import { UdpPortHolder } from "./UdpPortHolder.js";
 
 /** Repair of what was changed behind our back. */
 const RESYNC_MS = 30_000;
@@ -112,6 +113,7 @@ export class Agent {
   private stopping = false;
   private readonly health: ProxyHealth;
   private readonly healthServers: HealthServers;
+  private readonly udpPorts: UdpPortHolder;
   private pinging = false;
   private unwatch = () => {};
   private changed: NodeJS.Timeout | null = null;
@@ -123,6 +125,7 @@ export class Agent {
   ) {
     const { clock = SYSTEM_CLOCK, log } = parts;
     this.health = new ProxyHealth(clock);
+    this.udpPorts = new UdpPortHolder(parts.host, log);
     this.healthServers = new HealthServers({
       health: this.health,
       clock,
@@ -274,6 +277,7 @@ export class Agent {
     const { upToDate, nodePortAddresses } = this.reconciler!;
     if (upToDate) this.health.done("tables");
     const { serviceHost } = this.loaded.config;
+    this.udpPorts.sync(nodePortAddresses, serviceHost?.udpNodePorts ?? []);
     this.healthServers.sync({
       healthz: serviceHost?.healthz ?? null,
       addresses: nodePortAddresses,
@@ -346,6 +350,7 @@ export class Agent {
     this.unwatch();
     if (this.changed !== null) clearTimeout(this.changed);
     await Promise.all([this.server.close(), this.healthServers.close()]);
+    this.udpPorts.close();
     await this.reconciler!.halt();
     await this.worker!.stop().catch((error: unknown) => this.parts.log.warn({ err: error }, "the worker"));
     this.reconciler!.close();

@@ -472,6 +472,9 @@ function serviceHostOf(raw: z.infer<typeof schema>): ServiceHostConfig | null {
     nodePorts: ports(nodePorts) ?? SERVICE_HOST_DEFAULTS.nodePorts,
     egressPorts: ports(egressPorts) ?? SERVICE_HOST_DEFAULTS.egressPorts,
     vips: [...new Set([...vips, ...ofServices])],
+    udpNodePorts: services.flatMap(({ ports }) =>
+      ports.flatMap(({ protocol, nodePort }) => (protocol === "UDP" && nodePort ? [nodePort] : [])),
+    ),
   };
 }
 

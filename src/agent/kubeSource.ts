@@ -461,7 +461,8 @@ export class KubeSource {
     const { serviceHost } = this.options.base;
     if (serviceHost === null) return null;
     const vips = this.services.virtualAddresses().map(formatIpv4);
-    return { ...serviceHost, vips, healthChecks: this.services.healthChecks() };
+    const udpNodePorts = this.services.udpNodePorts();
+    return { ...serviceHost, vips, udpNodePorts, healthChecks: this.services.healthChecks() };
   }
 
   private async applyConfig(config: AgentConfig): Promise<void> {

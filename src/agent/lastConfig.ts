@@ -28,8 +28,9 @@ export function readLastConfig(
     const { underlay } = base;
     if (address !== underlay.address || port !== underlay.port || vni !== underlay.vni) return null;
     // The addresses of Services come from the API, the rest from the command line.
-    const { vips = [], healthChecks = [] } = config.serviceHost ?? {};
-    const serviceHost = base.serviceHost === null ? null : { ...base.serviceHost, vips, healthChecks };
+    const { vips = [], udpNodePorts = [], healthChecks = [] } = config.serviceHost ?? {};
+    const serviceHost =
+      base.serviceHost === null ? null : { ...base.serviceHost, vips, udpNodePorts, healthChecks };
     return { ...config, ...base, serviceHost };
   } catch {
     // None, or a damaged one: the API has it all.

@@ -18,6 +18,7 @@ export const SERVICE_HOST_DEFAULTS: ServiceHostConfig = {
   nodePortAddresses: [],
   localhostNodePorts: true,
   vips: [],
+  udpNodePorts: [],
   healthChecks: [],
   healthz: "0.0.0.0:10256",
 };

@@ -264,6 +264,7 @@ const SERVICE_OPTIONS: Record<keyof ServiceHostConfig, string> = {
   nodePortAddresses: "--nodeport-addresses",
   localhostNodePorts: "--no-localhost-nodeports",
   vips: "",
+  udpNodePorts: "",
   healthChecks: "",
   healthz: "--healthz-bind-address",
 };
@@ -302,6 +303,7 @@ function serviceHostOf(options: KubeAgentOptions, underlay: AgentConfig["underla
     nodePortAddresses: nodeportAddresses,
     localhostNodePorts: localhostNodeports,
     vips: [],
+    udpNodePorts: [],
     healthChecks: [],
     healthz: healthz === "" ? null : healthz,
   };

@@ -286,6 +286,15 @@ export class Services {
     return [...found].sort((a, b) => (a >>> 0) - (b >>> 0));
   }
 
+  /** NodePorts of UDP, ascending. */
+  udpNodePorts(): number[] {
+    const found = new Set<number>();
+    for (const { facts } of this.#services.values())
+      for (const { protocol, nodePort } of facts?.ports ?? [])
+        if (protocol === "UDP" && nodePort !== 0) found.add(nodePort);
+    return [...found].sort((a, b) => a - b);
+  }
+
   /** Services that have an address. */
   get size(): number {
     let count = 0;

@@ -75,6 +75,8 @@ export interface ServiceHostConfig {
   localhostNodePorts: boolean;
   /** Load-balancer and external addresses. */
   vips: string[];
+  /** NodePorts of UDP, which are held on the node (agent/UdpPortHolder). */
+  udpNodePorts: number[];
   /** Services with a healthCheckNodePort. */
   healthChecks: HealthCheckConfig[];
   /** Where /healthz and /livez are served, ADDRESS:PORT; null for nowhere. Default 0.0.0.0:10256. */

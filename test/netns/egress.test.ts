@@ -33,7 +33,7 @@ while True:
     print(len(data), *sender, flush=True)
     s.sendto(data, sender)
 `;
-/** Sends one datagram of seeded bytes and prints whether the same came back. Arguments: to, port, bytes, TTL; a fifth: not connected. */
+/** Sends one datagram of seeded bytes and prints whether the same came back. Arguments: to, port, bytes, TTL. */
 const UDP_CLIENT = `
 import random, socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -41,7 +41,7 @@ s.settimeout(5)
 s.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER: no DF
 s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, int(sys.argv[4]))
 to = (sys.argv[1], int(sys.argv[2]))
-if len(sys.argv) == 5: s.connect(to)
+s.connect(to)
 data = random.Random(int(sys.argv[3])).randbytes(int(sys.argv[3]))
 s.sendto(data, to)
 try: print("same" if s.recvfrom(70000) == (data, to) else "other")
@@ -152,8 +152,8 @@ describe.skipIf(why !== "")(`egress ${why}`, () => {
     const server = await startServer(net, b1, python(), ["-c", UDP_SERVER, String(UDP_PORT)], "ready");
     expect(await udp(CLUSTER_IP, bytes, 64, 80)).toBe("same");
     expect(server.stdout.trim().split("\n").at(-1)).toMatch(new RegExp(`^${bytes} ${A.pods.a1} `));
-    // Not connected: about what it put together the node's kernel also sends a port unreachable.
-    const args = [A.address, NODE_PORT, bytes, 64, "unconnected"].map(String);
+    // Connected: the node's kernel, which puts the fragments together, must not call the port unreachable.
+    const args = [A.address, NODE_PORT, bytes, 64].map(String);
     const { stdout } = await net.exec(lan.host, python(), ["-c", UDP_CLIENT, ...args]);
     expect(stdout.trim()).toBe("same");
     // The endpoint sees the client itself.

@@ -117,6 +117,7 @@ describe("serviceHost", () => {
         nodePortAddresses: [],
         localhostNodePorts: true,
         vips: [],
+        udpNodePorts: [],
         healthChecks: [],
         healthz: "0.0.0.0:10256",
       });
