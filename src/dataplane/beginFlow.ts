@@ -46,7 +46,7 @@ import {
   TCP_ADOPTED,
   turnedPorts,
 } from "../tables/flowLayout.js";
-import { ROUTE_PORT, ROUTE_VTEP, routeOf, routeTarget, routeTo } from "../tables/RouteTable.js";
+import { ROUTE_PORT, ROUTE_VTEP, routeTarget, routeTo } from "../tables/RouteTable.js";
 import { BACKEND_OUTSIDE_POOL } from "../tables/ServiceTable.js";
 import type { Tables } from "../tables/TableImage.js";
 import * as flowTag from "../wire/flowTag.js";
@@ -62,6 +62,7 @@ import {
   BALANCE_SOURCE_RANGE,
   frontendOf,
   isLoopbackOfNode,
+  isOwn,
   loadBalance,
 } from "./loadBalance.js";
 import { speaksAsNode } from "./policy.js";
@@ -335,12 +336,6 @@ function settled(dp: Dataplane, i: number, result: number): boolean {
 }
 
 // ---- questions --------------------------------------------------------------------------------
-
-/** Whether an address is one of this node. */
-export function isOwn(tables: Tables, address: number): boolean {
-  if (address === tables.underlayAddress || address === tables.tunnelAddress) return true;
-  return ipv4.isLoopback(address) || tables.routes.lookup(address) === routeOf(ROUTE_PORT, tables.nodePort);
-}
 
 /** Whether an address is one of a node, with which nothing may come out of the tunnel (policy). */
 function isNodes(tables: Tables, address: number): boolean {

@@ -4,7 +4,9 @@
  */
 
 import { ringHash } from "../tables/MaglevRing.js";
+import { ROUTE_PORT, routeOf } from "../tables/RouteTable.js";
 import { FRONTEND_CLUSTER_IP, RING_DROP, RING_REJECT } from "../tables/ServiceTable.js";
+import type { Tables } from "../tables/TableImage.js";
 import * as ipv4 from "../wire/ipv4.js";
 import type { Dataplane } from "./Dataplane.js";
 
@@ -16,7 +18,8 @@ export const BALANCE_SOURCE_RANGE = -4;
 
 /**
  * The Service row that row `i` asks for, -1 where its destination is none. Addresses of Services come
- * first; then the node's own address with a NodePort.
+ * first; then the node's own address with a NodePort. What the node's kernel gives us for another
+ * address of its own, it does by a rule for an address at which NodePorts answer.
  */
 export function frontendOf(dp: Dataplane, i: number): number {
   const { batch, services, tables } = dp;
@@ -27,19 +30,31 @@ export function frontendOf(dp: Dataplane, i: number): number {
   if (l4Port === 0) return -1;
   const row = services.find(destination, protocol, l4Port);
   if (row >= 0) return row;
-  const own = destination === tables.underlayAddress || isLoopbackOfNode(dp, i);
+  const own = ipv4.isLoopback(destination)
+    ? isLoopbackOfNode(dp, i)
+    : destination === tables.underlayAddress ||
+      (batch.vtep[i] < 0 && batch.port[i] === tables.nodePort && isOwn(tables, destination));
   return own ? services.findNodePort(protocol, l4Port) : -1;
 }
 
-/** Whether row `i` goes from the node's 127/8 to it: pods have a 127/8 of their own, and none leaves it. */
+/**
+ * Whether row `i` goes from the node to its 127/8, with whichever of its addresses the kernel chose:
+ * pods have a 127/8 of their own, and none leaves the node or comes in from outside.
+ */
 export function isLoopbackOfNode(dp: Dataplane, i: number): boolean {
   const { batch, tables } = dp;
   return (
     ipv4.isLoopback(batch.destination[i]) &&
-    ipv4.isLoopback(batch.source[i]) &&
     batch.vtep[i] < 0 &&
-    batch.port[i] === tables.nodePort
+    batch.port[i] === tables.nodePort &&
+    isOwn(tables, batch.source[i])
   );
+}
+
+/** Whether an address is one of this node. */
+export function isOwn(tables: Tables, address: number): boolean {
+  if (address === tables.underlayAddress || address === tables.tunnelAddress) return true;
+  return ipv4.isLoopback(address) || tables.routes.lookup(address) === routeOf(ROUTE_PORT, tables.nodePort);
 }
 
 /** The backend for row `i`, which asks for Service row `row`; or one of BALANCE_*. */

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { ServiceTableBuilder } from "../../../src/tables/ServiceTable.js";
+import { buildTableImage, Tables } from "../../../src/tables/TableImage.js";
 import * as flowTag from "../../../src/wire/flowTag.js";
 import {
   accounted,
@@ -14,6 +15,7 @@ import {
   POD_PORT,
   TestNode,
   TUNNEL_PORT,
+  tableInput,
   VNI,
   WORKER01,
   WORKER02,
@@ -569,6 +571,44 @@ describe("from outside", () => {
     expect(node.fromPod(fromPod).run().dropped).toEqual({ martian: 1 });
     const odd = tcpPacket({ source: "127.0.0.1", destination: MASTER.pod, ...syn }, NOTHING);
     expect(node.fromNode(odd).run().dropped).toEqual({ martian: 1 });
+  });
+
+  it("127.0.0.1 of the node from the address that the kernel chooses, and from nobody else's", () => {
+    const node = nodeWith(nodePort([LOCAL]));
+    const ask = (source: string, destinationPort: number) =>
+      tcpPacket({ source, destination: "127.0.0.1", destinationPort, ...syn }, NOTHING);
+    expect(said(node.fromNode(ask(MASTER.tunnel, 30080)).run())).toEqual([
+      `pod ${MASTER.tunnel}:40000>${MASTER.pod}:8080`,
+    ]);
+    const reply = {
+      source: MASTER.pod,
+      destination: MASTER.tunnel,
+      sourcePort: 8080,
+      destinationPort: 40_000,
+    };
+    expect(
+      said(node.fromPod(tcpPacket({ ...reply, flags: SYN | ACK, acknowledgement: 1001 }, NOTHING)).run()),
+    ).toEqual([`node 127.0.0.1:30080>${MASTER.tunnel}:40000`]);
+    expect(said(node.fromNode(ask(MASTER.tunnel, 30500)).run())).toEqual([
+      `node ${MASTER.tunnel}:40000>127.0.0.1:30500`,
+    ]);
+    expect(node.fromNode(ask(PC, 30080)).run().dropped).toEqual({ martian: 1 });
+  });
+
+  it("at another address of the node, what a rule brings", () => {
+    const SECOND = "198.51.100.7";
+    const node = nodeWith(nodePort([LOCAL]));
+    const input = tableInput({ egress: true });
+    input.routes.push({ address: address(SECOND), length: 32, to: "port", target: NODE_PORT });
+    node.breather.dataplane.tables = new Tables(buildTableImage(input));
+    const packet = { destination: SECOND, destinationPort: 30080, ...syn };
+    expect(said(node.fromNode(tcpPacket({ source: PC, ...packet }, NOTHING)).run())).toEqual([
+      `pod ${PC}:40000>${MASTER.pod}:8080`,
+    ]);
+    // Of a pod nobody has asked whether NodePorts answer there: the node's kernel knows.
+    expect(said(node.fromPod(tcpPacket({ source: MASTER.pod, ...packet }, NOTHING)).run())).toEqual([
+      `node ${MASTER.pod}:40000>${SECOND}:30080`,
+    ]);
   });
 
   it("a pod itself, without a Service: the reply goes out by the node", () => {
