@@ -13,6 +13,8 @@
   traffic.py udp-gso HOST PORT SEED ROUNDS TRAIN...
                                                trains in one call each (UDP_SEGMENT); a TRAIN is
                                                SIZE,COUNT,LAST: the last datagram may be shorter
+  traffic.py udp-ask HOST PORT                 asks every 50 ms from one socket until SIGTERM, prints
+                                               an answer where it is not that of before
 
 Servers print "ready" once they listen. Clients print one line of JSON; exit status 1 and a line on
 stderr where anything was lost or different.
@@ -213,6 +215,24 @@ def udp_gso(host, port, seed, rounds, *trains):
     say(json.dumps({"echoed": total}))
 
 
+def udp_ask(host, port):
+    udp = udp_socket()
+    udp.settimeout(0.05)
+    udp.connect((host, int(port)))
+    last = b""
+    while True:
+        try:
+            udp.send(b"who")
+            answer = udp.recv(65535)
+        except OSError:
+            # Nobody answers, or somebody says that nobody is there.
+            answer = last
+        if answer != last:
+            last = answer
+            say(answer.decode())
+        time.sleep(0.05)
+
+
 COMMANDS = {
     "tcp-serve": tcp_serve,
     "tcp-put": tcp_put,
@@ -221,6 +241,7 @@ COMMANDS = {
     "udp-serve": udp_serve,
     "udp-echo": udp_echo,
     "udp-echo-unsummed": functools.partial(udp_echo, unsummed=True),
+    "udp-ask": udp_ask,
     "udp-gso": udp_gso,
 }
 

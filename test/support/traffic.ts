@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type TestNet, type TestProcess, waitFor } from "./netns.js";
 
-const TRAFFIC = fileURLToPath(new URL("./traffic.py", import.meta.url));
+/** The program of traffic.py. */
+export const TRAFFIC = fileURLToPath(new URL("./traffic.py", import.meta.url));
 const INJECT = fileURLToPath(new URL("./inject.py", import.meta.url));
 const CABLE = fileURLToPath(new URL("./cable.py", import.meta.url));
 
