@@ -158,9 +158,8 @@ describe.skipIf(netnsUnavailable() !== "")("Services of the lab", () => {
       const pages = await ask(ns, "curl", "-sS", "-m", "5", "-H", "Connection: close", ...urls);
       const lines = pages.trimEnd().split("\n");
       expect(lines).toHaveLength(urls.length);
-      lines.forEach((line, i) =>
-        expect(line).toMatch(i % 2 === 0 ? /^nginx-ds-\w+ on k8s-/ : /^apache-ds-\w+ on k8s-/),
-      );
+      for (const [i, line] of lines.entries())
+        expect(line).toMatch(i % 2 === 0 ? /^nginx-ds-\w+ on k8s-/ : /^apache-ds-\w+ on k8s-/);
       for (const address of NODES.map((each) => each.address))
         expect(await ask(ns, "redis-cli", "-h", address, "-p", "30379", "PING")).toBe("PONG\n");
       expect(await ask(ns, "redis-cli", "-h", redis!, "PING")).toBe("PONG\n");
