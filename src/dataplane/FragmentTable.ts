@@ -17,7 +17,8 @@ import { BATCH_CAPACITY, HELD, PENDING } from "../packet/Batch.js";
 import { COUNT_DROPS, COUNT_RECEIVED, COUNT_RECEIVED_BYTES } from "../packet/counters.js";
 import { DropReason } from "../packet/DropReason.js";
 import { ARENA, HELD_BYTES } from "../packet/layout.js";
-import { FLOW_SEQUENCE } from "../tables/flowLayout.js";
+import type { FlowTable } from "../tables/FlowTable.js";
+import { FLOW_SEQUENCE, FLOW_STATE, STATE_FREE } from "../tables/flowLayout.js";
 import { hashAddress } from "../tables/hash.js";
 import { ROUTE_PORT, routeTo } from "../tables/RouteTable.js";
 import * as ipv4 from "../wire/ipv4.js";
@@ -116,6 +117,13 @@ export class FragmentTable {
     this.#entries[e + SEQUENCE] = flows.words[flows.base(batch.flow[i]) + FLOW_SEQUENCE];
   }
 
+  /** Whether a record still holds the flow that it had at `sequence`. */
+  #livesOn(flows: FlowTable, record: number, sequence: number): boolean {
+    const { words } = flows;
+    const at = flows.base(record);
+    return words[at + FLOW_SEQUENCE] === sequence && words[at + FLOW_STATE] !== STATE_FREE;
+  }
+
   /** Row `i`, a first fragment of no flow, passes or was dropped: so do the others. */
   noteVerdict(dp: Dataplane, i: number): void {
     const passes = dp.batch.verdict[i] === PENDING;
@@ -140,7 +148,7 @@ export class FragmentTable {
       return;
     }
     const record = decision - FOLLOW;
-    if (decision === DROP || flows.words[flows.base(record) + FLOW_SEQUENCE] !== entries[e + SEQUENCE]) {
+    if (decision === DROP || !this.#livesOn(flows, record, entries[e + SEQUENCE])) {
       dp.drop(i, DropReason.fragmentOrphan);
       return;
     }
