@@ -61,6 +61,7 @@ async function run(options: Options): Promise<void> {
     { mayWriteBlock },
     { SYSTEM_CLOCK },
     { serviceAllocator },
+    { admitPools },
     pino,
   ] = await Promise.all([
     import("../apiserver/ApiServer.js"),
@@ -71,6 +72,7 @@ async function run(options: Options): Promise<void> {
     import("../ipam/rights.js"),
     import("../kube/Clock.js"),
     import("./serviceAllocator.js"),
+    import("../vip/admitPools.js"),
     import("pino"),
   ]);
   const log = pino.default(
@@ -91,6 +93,7 @@ async function run(options: Options): Promise<void> {
     definitions: RESOURCES,
     schemas: loadSchemas(),
     allocators: [service.allocator],
+    admissions: [admitPools],
     blockRule: mayWriteBlock,
     historyLimit: options.watchHistory,
     minRequestTimeout: options.minRequestTimeout,

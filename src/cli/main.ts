@@ -36,6 +36,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "run the embedded Kubernetes API",
     load: async () => (await import("./apiserver.js")).apiserverCommand(),
   },
+  controller: {
+    summary: "give load-balancer addresses to the Services of a Kubernetes cluster",
+    load: async () => (await import("./controller.js")).controllerCommand(),
+  },
   token: {
     summary: "make, list and delete the tokens with which nodes join",
     load: async () => (await import("./token.js")).tokenCommand(),

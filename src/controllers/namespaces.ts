@@ -4,10 +4,18 @@
 import type { KubeObject, ResourceRef } from "../kube/KubeApi.js";
 import { NAMESPACES } from "../kube/resources.js";
 import type { Namespace } from "../kube/types.js";
+import { METALLB_NAMESPACE } from "../model/metallb.js";
 import { type Outcome, outcome } from "./actions.js";
 import { isTerminating } from "./pods.js";
 
-export const SYSTEM_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"] as const;
+/** Kubernetes' own, and the one that MetalLB's objects live in. */
+export const SYSTEM_NAMESPACES = [
+  "default",
+  "kube-system",
+  "kube-public",
+  "kube-node-lease",
+  METALLB_NAMESPACE,
+] as const;
 export const NAMESPACE_FINALIZER = "kubernetes";
 /** Between two looks at a namespace that is not empty yet. */
 const AGAIN_MS = 1000;

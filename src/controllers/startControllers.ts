@@ -23,6 +23,7 @@ import type {
   Service,
 } from "../kube/types.js";
 import { WorkQueue } from "../kube/WorkQueue.js";
+import { type LoadBalancer, startLoadBalancer } from "../vip/startLoadBalancer.js";
 import type { Action, Outcome } from "./actions.js";
 import { reconcileDaemonSet } from "./daemonSet.js";
 import { reconcileDeployment } from "./deployment.js";
@@ -91,6 +92,7 @@ class Manager implements ControllerManager {
   readonly #queues: WorkQueue[] = [];
   readonly #recorders = new Map<string, EventRecorder>();
   readonly #random: () => number;
+  readonly #loadBalancer: LoadBalancer;
   #stopped = false;
   #cancelRepair = () => {};
 
@@ -137,6 +139,11 @@ class Manager implements ControllerManager {
     // The rest may have owners too; a server without one of these kinds holds nobody up.
     for (const resource of RESOURCES)
       if (resource !== resources.EVENTS && !this.#views.has(resource.plural)) this.#watch(resource);
+    this.#loadBalancer = startLoadBalancer(kube, {
+      clock,
+      random: this.#random,
+      onError: (key, error) => options.onError?.("load-balancer", key, error),
+    });
   }
 
   start(): void {
@@ -162,8 +169,9 @@ class Manager implements ControllerManager {
     await this.ready;
     // A turn of one controller wakes others by way of the watch.
     for (let quiet = 0; quiet < 3; ) {
-      quiet = this.#queues.every(({ size }) => size === 0) ? quiet + 1 : 0;
-      await Promise.all(this.#queues.map((queue) => queue.idle()));
+      const queues = [...this.#queues, this.#loadBalancer];
+      quiet = queues.every(({ size }) => size === 0) ? quiet + 1 : 0;
+      await Promise.all(queues.map((queue) => queue.idle()));
       await Promise.all([...this.#recorders.values()].map((recorder) => recorder.flush()));
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -172,7 +180,7 @@ class Manager implements ControllerManager {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelRepair();
-    await Promise.all(this.#queues.map((queue) => queue.stop()));
+    await Promise.all([...this.#queues, this.#loadBalancer].map((each) => each.stop()));
     await Promise.all(this.#informers.map((informer) => informer.stop()));
     await Promise.all([...this.#recorders.values()].map((recorder) => recorder.flush()));
   }

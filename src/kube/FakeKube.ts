@@ -360,7 +360,11 @@ export class FakeKube implements KubeApi {
 
     const next: KubeObject & { status?: unknown } =
       subresource === "status"
-        ? { ...clone(old), ...("status" in object ? { status: object.status } : {}) }
+        ? {
+            ...clone(old),
+            metadata: statusMetadata(resource, old, object),
+            ...("status" in object ? { status: object.status } : {}),
+          }
         : object;
     if (subresource === "" && hasStatus(resource)) {
       const { status } = old as { status?: unknown };
@@ -551,4 +555,15 @@ function same(a: unknown, b: unknown): boolean {
     keys.length === Object.keys(right).filter((key) => right[key] !== undefined).length &&
     keys.every((key) => same(left[key], right[key]))
   );
+}
+
+/** A status write changes labels and annotations too, except of custom resources. */
+function statusMetadata(resource: ResourceRef, old: KubeObject, object: KubeObject): KubeObject["metadata"] {
+  if (!allowsUnconditionalUpdate(resource)) return clone(old.metadata);
+  const { labels, annotations, ...rest } = clone(old.metadata);
+  return {
+    ...rest,
+    ...(object.metadata.labels && { labels: object.metadata.labels }),
+    ...(object.metadata.annotations && { annotations: object.metadata.annotations }),
+  };
 }

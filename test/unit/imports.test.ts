@@ -51,8 +51,9 @@ const TABLE: Record<string, Rule> = {
   kube: free([]),
   runtime: free(["kube"]),
   ipam: free(["model", "kube"]),
+  vip: free(["model", "kube"]),
   apiserver: free(["kube", "model"]),
-  controllers: free(["apiserver/resource", "kube", "model"]),
+  controllers: free(["apiserver/resource", "kube", "model", "vip"]),
   // Holds what the API says against what a node says and has.
   check: free([
     "agent",
@@ -83,6 +84,7 @@ const TABLE: Record<string, Rule> = {
     "model",
     "runtime",
     "tables",
+    "vip",
     "worker",
   ]),
 };

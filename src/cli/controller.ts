@@ -1,0 +1,97 @@
+/**
+ * `podwire controller`: on a Kubernetes cluster of its own, gives addresses to Services of type
+ * LoadBalancer. Several may run; one leads, by a Lease.
+ */
+import { randomUUID } from "node:crypto";
+import { hostname } from "node:os";
+import { Command, Option } from "commander";
+import { METALLB_NAMESPACE } from "../model/metallb.js";
+
+interface Options {
+  kubeconfig?: string;
+  namespace: string;
+  leaseNamespace: string;
+  lbClass?: string;
+  logLevel: string;
+}
+
+/** Name of the Lease. */
+const LEASE = "podwire-controller";
+
+/** The subcommand. */
+export function controllerCommand(): Command {
+  return new Command("controller")
+    .description(
+      "Give addresses of MetalLB's IPAddressPools to the Services of a Kubernetes cluster. With\n" +
+        "`podwire apiserver` it is there already. Rights: manifests/controller/rbac.yaml.",
+    )
+    .option("-k, --kubeconfig <file>", "how to reach the cluster; default: as kubectl, or the pod's account")
+    .option("-n, --namespace <name>", "namespace of the pools and advertisements", METALLB_NAMESPACE)
+    .option("--lease-namespace <name>", "namespace of the Lease that elects the leader", "kube-system")
+    .option("--lb-class <class>", "only Services with this spec.loadBalancerClass")
+    .addOption(
+      new Option("--log-level <level>", "least level that is logged (JSON lines on stderr)")
+        .choices(["trace", "debug", "info", "warn", "error", "fatal"])
+        .default("info"),
+    )
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  const [{ KubeClient }, { LeaderElector }, { startLoadBalancer }, pino] = await Promise.all([
+    import("../kube/KubeClient.js"),
+    import("../kube/Lease.js"),
+    import("../vip/startLoadBalancer.js"),
+    import("pino"),
+  ]);
+  const log = pino.default(
+    {
+      level: options.logLevel,
+      timestamp: pino.default.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    pino.default.destination({ fd: 2, sync: true }),
+  );
+  const kube =
+    options.kubeconfig === undefined
+      ? await KubeClient.fromDefault()
+      : await KubeClient.fromFile(options.kubeconfig);
+  let stop: (() => Promise<void>) | undefined;
+  /** Ends of terms, which the next one waits for. */
+  let ended = Promise.resolve();
+  const elector = new LeaderElector(kube, {
+    namespace: options.leaseNamespace,
+    name: LEASE,
+    identity: `${hostname()}_${randomUUID()}`,
+    onStarted: () => {
+      const term = ended.then(() => {
+        log.info("leading");
+        return startLoadBalancer(kube, {
+          namespace: options.namespace,
+          loadBalancerClass: options.lbClass,
+          onError: (key, error) => log.warn({ key, error: String(error) }, "failed; it is tried again"),
+        });
+      });
+      stop = async () => (await term).stop();
+    },
+    onStopped: () => {
+      log.info("no longer leading");
+      ended = stop?.() ?? ended;
+    },
+    onError: (error) => log.warn({ error: String(error) }, "lease not renewed"),
+  });
+  elector.start();
+  log.info({ address: kube.address, namespace: options.namespace }, "controller started");
+  let stopping = false;
+  const end = async () => {
+    if (stopping) return;
+    stopping = true;
+    // The work ends before the lease is given up: two must not write.
+    await stop?.();
+    await elector.stop();
+    await ended;
+    kube.close();
+    log.info("controller stopped");
+  };
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end());
+}
