@@ -152,6 +152,7 @@ test("a new cluster has its namespaces and the kubernetes Service", () => {
     "kube-system",
     "kube-public",
     "kube-node-lease",
+    "metallb-system",
   ]);
   expect(kube.peek<Service>(SERVICES, "kubernetes", "default")!.spec!.clusterIP).toBe("10.152.183.1");
   expect(kube.peek<Endpoints>(ENDPOINTS, "kubernetes", "default")!.subsets![0]!.addresses).toEqual([

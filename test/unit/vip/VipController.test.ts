@@ -358,6 +358,51 @@ describe("a server with faults", () => {
   });
 });
 
+describe("a watch that stands still", () => {
+  /** Until the clock goes on by 50 ms. */
+  const stall = async () => {
+    kube.failNext({ verb: "watch", plural: "services" });
+    kube.disconnectWatches("services");
+    await settle();
+  };
+
+  test("our own write is known before it is heard of", async () => {
+    putPool(FIVE);
+    put("a", { has: ["192.168.2.37"] });
+    put("b", { has: ["192.168.2.36"] });
+    await start();
+    await stall();
+    putPool(pool("default", ["192.168.2.36/32", "192.168.2.38/32"]));
+    await calm();
+    expect(shown("a")).toBe("192.168.2.38");
+    const before = told();
+    // Every Service has another turn, with a pool that would come first.
+    putPool(pool("another", "192.0.2.1/32"));
+    await calm();
+    expect(shown("a")).toBe("192.168.2.38");
+    await clock.advance(1000);
+    await calm();
+    expect(told()).toEqual(before);
+    expect(failures.map((text) => text.split(":")[0])).toEqual(["services"]);
+    failures = [];
+  });
+
+  test("after a lost answer the server is asked", async () => {
+    await start();
+    put("a");
+    await calm();
+    await stall();
+    kube.loseResponse({ verb: "patch", plural: "services" });
+    putPool(FIVE);
+    await settle();
+    await clock.advance(25);
+    expect(told().slice(1)).toEqual(['a Normal IPAllocated: Assigned IP ["192.168.2.36"]']);
+    expect(kube.requests.filter((text) => text === "patch services a")).toHaveLength(1);
+    expect(failures.map((text) => text.split(":")[0])).toEqual(["services", "default/a"]);
+    failures = [];
+  });
+});
+
 describe("probes", () => {
   /** An agent's part: answers what it is asked, from what the LAN has. */
   async function answer(node: string, lan: Record<string, string>): Promise<string[]> {
@@ -445,6 +490,16 @@ describe("probes", () => {
     expect(shown("c")).toBe("<pending>");
     expect(await answer("n1", {})).toEqual(["192.168.2.36"]);
     expect(shown("c")).toBe("192.168.2.36");
+  });
+
+  test("one that a Service has is not probed for those who share it", async () => {
+    able("n1");
+    putPool(FIVE);
+    const annotations = { "metallb.io/allow-shared-ip": "k" };
+    put("a", { has: ["192.168.2.36"], annotations });
+    put("b", { annotations, ports: ["443"] });
+    await begin();
+    expect(shown("b")).toBe("192.168.2.36");
   });
 
   test("no answer from two nodes: it is used all the same; a stop waits for none", async () => {
