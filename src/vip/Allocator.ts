@@ -207,11 +207,19 @@ export class Allocator {
     for (const prefix of pool.prefixes)
       for (let address = prefix.address; containsAddress(prefix, address); address = (address + 1) | 0) {
         const good = !(pool.avoidBuggyIps && confusesBuggyFirmware(address)) && usable(address);
-        if (good && this.#conflict(claim, address) === null) return address;
+        if (good && this.#isFree(claim, address)) return address;
         // The last one of /0 is followed by the first.
         if (address === -1) break;
       }
     return null;
+  }
+
+  /** Whether the claim can be on an address: asked of every address of a pool, so without the words. */
+  #isFree(claim: Claim, address: number): boolean {
+    const services = this.#servicesOn.get(address);
+    if (services === undefined) return this.#retiring.size === 0 || this.#conflict(claim, address) === null;
+    if (claim.sharingKey === "" && !services.has(claim.service)) return false;
+    return this.#conflict(claim, address) === null;
   }
 
   /** Why the claim cannot be on an address beside those that are there; null where it can. */

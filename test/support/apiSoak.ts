@@ -28,12 +28,13 @@ import { KubeClient } from "../../src/kube/KubeClient.js";
 import {
   apiPath,
   CONFIGMAPS,
-  IPADDRESSPOOLS,
+  L2ADVERTISEMENTS,
   NAMESPACES,
   qualifiedName,
   SECRETS,
   SERVICES,
 } from "../../src/kube/resources.js";
+import { METALLB_NAMESPACE } from "../../src/model/metallb.js";
 import { PODWIRE } from "./agent.js";
 import { waitFor } from "./netns.js";
 import { Random } from "./random.js";
@@ -58,7 +59,7 @@ export interface ApiSoakResult {
   memory: MemoryReport;
 }
 
-const KINDS = [CONFIGMAPS, SECRETS, SERVICES, IPADDRESSPOOLS];
+const KINDS = [CONFIGMAPS, SECRETS, SERVICES, L2ADVERTISEMENTS];
 const SPACES = ["soak-a", "soak-b", "soak-c"];
 /** Objects of each kind. */
 const POPULATION = 150;
@@ -78,7 +79,7 @@ export async function apiSoak(options: ApiSoakOptions): Promise<ApiSoakResult> {
   try {
     for (const name of SPACES) await kube.create(NAMESPACES, { metadata: { name } });
     for (const kind of KINDS) watchers.push(await InformerWatcher.start(kind, server, options.directory));
-    for (const kind of [CONFIGMAPS, IPADDRESSPOOLS])
+    for (const kind of [CONFIGMAPS, L2ADVERTISEMENTS])
       watchers.push(await KubectlWatcher.start(kind, server, options.directory));
     const memory = new MemoryLog(server.pid, options.seconds);
     const churn = new Churn(kube, options);
@@ -275,7 +276,8 @@ class Churn {
   private object(kind: ResourceRef): KubeObject {
     const { random } = this;
     const n = this.serial++;
-    const metadata = { name: `s${n}`, namespace: random.pick(SPACES), labels: { turn: "0" } };
+    const namespace = kind === L2ADVERTISEMENTS ? METALLB_NAMESPACE : random.pick(SPACES);
+    const metadata = { name: `s${n}`, namespace, labels: { turn: "0" } };
     const text = Buffer.from(random.bytes(random.between(10, 600))).toString("base64");
     const bodies: Record<string, object> = {
       configmaps: { data: { text } },
@@ -283,7 +285,7 @@ class Churn {
       services: {
         spec: { selector: { app: "none" }, ports: [{ port: 80, protocol: "TCP" }], clusterIP: "None" },
       },
-      ipaddresspools: { spec: { addresses: [`10.9.${n % 256}.0/30`] } },
+      l2advertisements: { spec: { interfaces: [`eth${n}`] } },
     };
     return { metadata, ...bodies[kind.plural] } as KubeObject;
   }
