@@ -3,6 +3,9 @@
  *
  *   npm run soak -- fuzz [--count N] [--seed S]     mutated frames into the dataplane (default: a
  *                                                   million, a seed of the clock)
+ *   npm run soak -- model [--count N] [--seed S] [--steps N,N…]
+ *                                                   packets and table changes against the reference
+ *                                                   model (default: a million, a seed of the clock)
  *   npm run soak -- api [--seconds N] [--rate N] [--seed S]
  *                                                   churn on the API server, watched by kubectl and
  *                                                   client-node (default: 600 s, 200 changes/s)
@@ -15,11 +18,13 @@
 import { apiSoakCommand } from "./api.js";
 import { clusterSoakCommand } from "./cluster.js";
 import { fuzzSoak } from "./fuzz.js";
+import { modelSoak } from "./model.js";
 
 const SOAKS: Readonly<Record<string, (args: string[]) => void | Promise<void>>> = {
   api: apiSoakCommand,
   cluster: clusterSoakCommand,
   fuzz: fuzzSoak,
+  model: modelSoak,
 };
 
 async function main(argv: string[]): Promise<void> {

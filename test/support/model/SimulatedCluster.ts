@@ -18,7 +18,18 @@ import { Services, type ServicesChange } from "../../../src/desired/services.js"
 import { parseCidr } from "../../../src/model/ipv4.js";
 import { SERVICE_PROTOCOLS } from "../../../src/model/Service.js";
 import { flowTests } from "../../../src/tables/flowFilter.js";
-import { FLOW_STATE, HEADER_USED, STATE_FREE } from "../../../src/tables/flowLayout.js";
+import {
+  FLOW_ORIGINAL,
+  FLOW_PROTOCOL,
+  FLOW_REPLY,
+  FLOW_STATE,
+  HEADER_USED,
+  KEY_DESTINATION,
+  KEY_PORTS,
+  KEY_SOURCE,
+  KEY_TAG,
+  STATE_FREE,
+} from "../../../src/tables/flowLayout.js";
 import {
   accounted,
   MASTER,
@@ -34,6 +45,7 @@ import {
   WORKER02,
 } from "../dataplane.js";
 import {
+  address,
   datagrams,
   dotted,
   ethernet,
@@ -190,6 +202,41 @@ export class SimulatedNode {
     }
   }
 
+  /** The port that replies of a flow go to, by what its first packet looked like; undefined without flow. */
+  replyPort(original: {
+    source: string;
+    destination: string;
+    sourcePort: number;
+    destinationPort: number;
+    protocol: number;
+    tag: number;
+  }): number | undefined {
+    const { flows } = this.test;
+    const { source, destination, sourcePort, destinationPort, protocol, tag } = original;
+    const ports = (sourcePort << 16) | destinationPort;
+    const found = flows.find(address(source), address(destination), ports, protocol, tag);
+    return found < 0 ? undefined : flows.words[flows.base(found >> 1) + FLOW_REPLY + KEY_PORTS] & 0xffff;
+  }
+
+  /** All flows, as lines that say everything about their tuples. */
+  lines(): string[] {
+    const { flows } = this.test;
+    const { words } = flows;
+    const lines: string[] = [];
+    for (let record = 0; record < words[HEADER_USED]; record++) {
+      const base = flows.base(record);
+      if (words[base + FLOW_STATE] === STATE_FREE) continue;
+      const key = (at: number) => {
+        const ports = words[at + KEY_PORTS];
+        const source = `${dotted(words[at + KEY_SOURCE])}:${ports >>> 16}`;
+        const destination = `${dotted(words[at + KEY_DESTINATION])}:${ports & 0xffff}`;
+        return `${words[base + FLOW_PROTOCOL]} ${source} ${destination} ${words[at + KEY_TAG]}`;
+      };
+      lines.push(`${key(base + FLOW_ORIGINAL)} | ${key(base + FLOW_REPLY)}`);
+    }
+    return lines.sort();
+  }
+
   /** One packet in. */
   receive(from: Attachment, packet: Uint8Array, tag = 0): Hop {
     const { test, addresses } = this;
@@ -312,7 +359,8 @@ export class SimulatedCluster {
    */
   fromLan(node: NodeName, bytes: Uint8Array): Journey {
     const packet = readPacket(bytes);
-    if (packet.destination !== NODES[node].underlay || isRuled(packet))
+    const { underlay, tunnel } = NODES[node];
+    if (packet.destination !== tunnel && (packet.destination !== underlay || isRuled(packet)))
       return this.#travel(node, "node", bytes);
     return { hops: [], arrivals: [{ at: node, packet }] };
   }
@@ -327,6 +375,7 @@ export class SimulatedCluster {
 
   #isByPodwire0(node: NodeName, packet: Packet): boolean {
     const { destination } = packet;
+    if (destination === NODES[node].tunnel) return false;
     if (destination === NODES[node].underlay) return isRuled(packet);
     const virtual = this.nodes[node].services.virtualAddresses().map(dotted);
     return POOLS.some((prefix) => destination.startsWith(prefix)) || virtual.includes(destination);
