@@ -5,6 +5,7 @@
  *   - every frame is accounted for: received = forwarded + answered + Σ dropped, and no fault
  *   - every frame that was sent stands up to a third party: IPv4 header checksum, lengths, inner and
  *     outer MACs, virtio-net header, size of the overlay, an address that belongs where it went
+ *   - Services are there, with backends here, elsewhere and outside, and flows of all that came before
  *   - its data came in with this breath: nothing of another breath or another place leaks out
  *   - receive memory outside frames and the headroom that may be written is untouched
  *
@@ -58,6 +59,7 @@ import {
   readFrame,
   readTunnelGso,
   readVxlan,
+  SYN,
   TCP,
   tcpPacket,
   toHex,
@@ -67,7 +69,9 @@ import {
   vnetPartial,
   vxlan,
 } from "./frames.js";
+import { SCTP, SCTP_INIT, sctpPacket } from "./model/packets.js";
 import { Random } from "./random.js";
+import { serviceImage, type TestBackend, type TestFrontend } from "./services.js";
 
 /** Something that arrives: a frame with its virtio-net header, or a datagram or train. */
 export interface Input {
@@ -88,6 +92,11 @@ export interface FuzzTotals {
 }
 
 const VTEPS = [WORKER01, WORKER02];
+const CLUSTER_IP = "10.152.183.7";
+const NO_ENDPOINTS = "10.152.183.8";
+const VIP = "192.168.2.36";
+const PC = "192.168.2.99";
+const OUTSIDE = "203.0.113.1";
 const CANARY = 0xa5;
 /** Bytes in front of a TAP frame's virtio-net header that outer headers may be written into. */
 const OUTER_HEADERS = 64;
@@ -166,6 +175,7 @@ function templates(): Input[] {
   }
   const long = { source: pod, destination: WORKER01.pod, fragment: 0, options };
   list.push(tap(POD_PORT, udpPacket(long, counting(1500))));
+  list.push(...serviceTemplates());
   // A TAP that the tables do not know.
   list.push({ ...list[0], port: GSO_PORT });
   for (const destination of [pod, otherPod, MASTER.tunnel]) {
@@ -197,6 +207,89 @@ function templates(): Input[] {
   return list;
 }
 
+/** Traffic of Services in all directions: questions, and what comes back where flows have begun. */
+function serviceTemplates(): Input[] {
+  const list: Input[] = [];
+  const partial = { l4Checksum: "partial" } as const;
+  const asked: [string, number][] = [
+    [CLUSTER_IP, 80],
+    [CLUSTER_IP, 81],
+    [NO_ENDPOINTS, 80],
+    [VIP, 80],
+    [MASTER.underlay, 30080],
+    [MASTER.underlay, 61_000],
+    [OUTSIDE, 443],
+  ];
+  const senders: [number, string][] = [
+    [POD_PORT, MASTER.pod],
+    [OTHER_POD_PORT, MASTER.otherPod],
+    [NODE_PORT, MASTER.tunnel],
+    [NODE_PORT, MASTER.underlay],
+    [NODE_PORT, PC],
+    [NODE_PORT, OUTSIDE],
+  ];
+  for (const [port, source] of senders) {
+    for (const [destination, destinationPort] of asked) {
+      const way = { source, destination, destinationPort };
+      list.push(tap(port, tcpPacket({ ...way, flags: SYN, acknowledgement: 0 }, new Uint8Array(0))));
+      list.push(tap(port, tcpPacket({ ...way, ...partial }, counting(3000)), vnetPartial(TCP, 1000)));
+      list.push(tap(port, udpPacket({ ...way, ...partial }, counting(2000)), vnetPartial(UDP, 333)));
+      list.push(tap(port, sctpPacket({ ...way, chunk: SCTP_INIT, initiateTag: 7 }, new Uint8Array(0))));
+      list.push(tap(port, udpPacket({ ...way, id: 77, fragment: 0x2000 }, counting(72))));
+      list.push(tap(port, ipv4({ ...way, id: 77, protocol: UDP, fragment: 0x000a }, counting(40))));
+      const seen = { source, destination: WORKER01.pod, destinationPort: 8080 };
+      const cause = udpPacket(seen, counting(30));
+      list.push(tunnel([icmpPacket({ source: WORKER01.pod, destination: source, type: 3, code: 3 }, cause)]));
+    }
+  }
+  for (const destination of [MASTER.pod, MASTER.tunnel, PC, MASTER.underlay]) {
+    const back = { source: WORKER01.pod, sourcePort: 8080, destination, destinationPort: 40_000 };
+    const replies = Array.from({ length: 5 }, (_, n) =>
+      tcpPacket({ ...back, sequence: n * 100 }, counting(100, n)),
+    );
+    list.push(tunnel(replies));
+    list.push(tunnel([udpPacket(back, counting(90))]));
+    list.push(tunnel([tcpPacket({ ...back, ...partial }, counting(4000))]));
+  }
+  // Of a client of another node, with a tag.
+  for (const destination of [MASTER.pod, MASTER.otherPod, "10.1.235.222"]) {
+    const packet = tcpPacket(
+      { source: PC, destination, destinationPort: 8080, flags: SYN },
+      new Uint8Array(0),
+    );
+    const frame = ethernet(MASTER.vtepMac, "02:74:01:02:03:04", IPV4, packet);
+    const bytes = vxlan(VNI, frame);
+    list.push({ port: TUNNEL_PORT, bytes, segment: bytes.length, peer: address(WORKER02.underlay) });
+  }
+  for (const [port, source] of [
+    [POD_PORT, MASTER.pod],
+    [OTHER_POD_PORT, MASTER.otherPod],
+  ] as const) {
+    const back = { source, sourcePort: 8080, destinationPort: 40_000 };
+    for (const destination of [PC, MASTER.tunnel, WORKER01.pod, OUTSIDE]) {
+      list.push(
+        tap(port, tcpPacket({ ...back, destination, ...partial }, counting(3000)), vnetPartial(TCP, 900)),
+      );
+      list.push(tap(port, udpPacket({ ...back, destination }, counting(80))));
+    }
+  }
+  return list;
+}
+
+function frontends(): TestFrontend[] {
+  const here: TestBackend = { address: MASTER.pod, l4Port: 8080, local: true };
+  const other: TestBackend = { address: MASTER.otherPod, l4Port: 8080, local: true };
+  const remote: TestBackend = { address: WORKER01.pod, l4Port: 8080 };
+  const outside: TestBackend = { address: OUTSIDE, l4Port: 8443, outside: true };
+  const gone: TestBackend = { address: "10.1.235.222", l4Port: 8080, local: true };
+  return [TCP, UDP, SCTP].flatMap((protocol): TestFrontend[] => [
+    { kind: "clusterIp", address: CLUSTER_IP, protocol, l4Port: 80, inside: [here, other, remote, outside] },
+    { kind: "clusterIp", address: NO_ENDPOINTS, protocol, l4Port: 80, inside: "reject" },
+    { kind: "loadBalancer", address: VIP, protocol, l4Port: 80, inside: [remote, gone], affinitySeconds: 60 },
+    { kind: "nodePort", protocol, l4Port: 30080, inside: [here, remote], outside: [other] },
+  ]);
+}
+
 // ---- mutations --------------------------------------------------------------------------------
 
 const WORDS = [
@@ -216,6 +309,10 @@ const ADDRESSES = [
   "203.0.113.1",
   "127.0.0.1",
   "224.0.0.1",
+  CLUSTER_IP,
+  NO_ENDPOINTS,
+  VIP,
+  PC,
   "255.255.255.255",
   "0.0.0.0",
   "169.254.1.1",
@@ -336,10 +433,16 @@ function inBlock(dotted: string, block: string): boolean {
   return address(dotted) >>> 6 === address(block) >>> 6;
 }
 
+function inPool(dotted: string): boolean {
+  return dotted.startsWith("10.1.");
+}
+
 /** Checks the last bytes of a packet: they must have arrived in this breath. */
 function checkOrigin({ protocol, l4 }: Packet, inputs: readonly Input[]): void {
   // Headers in front are written anew, TCP's with up to 60 bytes; ICMP errors quote a header first.
-  const tail = l4.subarray(Math.max(protocol === TCP ? 60 : 28, l4.length - 40));
+  // and of what an error quotes, addresses, ports and checksums may be others.
+  const error = protocol === ICMP && l4[0] !== 0 && l4[0] !== 8;
+  const tail = l4.subarray(Math.max(protocol === TCP ? 60 : error ? 90 : 28, l4.length - 40));
   if (tail.length < 8) return;
   // A checksum far inside, of a tunnel of the pod's own, is completed in the midst of its data.
   if (inputs.some(({ bytes }) => (bytes[0] & 1) !== 0 && get16(bytes, 6) !== 0x2200)) return;
@@ -364,7 +467,8 @@ function checkSource(packet: Packet, inputs: readonly Input[]): void {
   }
 }
 
-function checkSent(sent: Sent, inputs: readonly Input[]): void {
+/** `nodeSources`: addresses with which the node's kernel has sent anything so far. */
+function checkSent(sent: Sent, inputs: readonly Input[], nodeSources: ReadonlySet<string>): void {
   if (sent.port === TUNNEL_PORT || sent.port === GSO_PORT) {
     let vtep = VTEPS[sent.peer];
     let wire: Uint8Array[];
@@ -383,7 +487,8 @@ function checkSent(sent: Sent, inputs: readonly Input[]): void {
       // An ICMP error goes back to whoever sent through that VTEP; all else to its block.
       const ours = packet.source === MASTER.tunnel && packet.protocol === ICMP;
       checkSource(packet, inputs);
-      if (!ours && !inBlock(packet.destination, vtep.block))
+      // What a client outside of the pools began goes back the way it came.
+      if (!ours && inPool(packet.destination) && !inBlock(packet.destination, vtep.block))
         fail(`${packet.destination} to ${vtep.underlay}`);
       checkOrigin(packet, inputs);
     }
@@ -399,9 +504,9 @@ function checkSent(sent: Sent, inputs: readonly Input[]): void {
     const packet = checkFrame(frame, mac, GATEWAY);
     if (packet === null) continue;
     const ours = packet.source === MASTER.tunnel && packet.protocol === ICMP;
-    // What a rule brought from the node's loopback goes back to it.
-    const loopback = packet.source.startsWith("127.") && packet.destination.startsWith("127.");
-    if (!addresses.includes(packet.destination) && !((ours || loopback) && sent.port === NODE_PORT)) {
+    // Replies and egress, to the node's clients, its loopback among them, and to the outside.
+    const byFlow = !inPool(packet.destination) || nodeSources.has(packet.destination);
+    if (!addresses.includes(packet.destination) && !((ours || byFlow) && sent.port === NODE_PORT)) {
       fail(`${packet.destination} to port ${sent.port}`);
     }
     checkOrigin(packet, inputs);
@@ -430,18 +535,20 @@ function untouchedRanges(inputs: readonly Input[]): [number, number][] {
 
 /** How the node under test is made; the variants take turns. */
 const VARIANTS = [
-  { gso: false, uso: true },
-  { gso: true, uso: true },
-  { gso: false, uso: false },
+  { gso: false, uso: true, egress: true },
+  { gso: true, uso: true, egress: true },
+  { gso: false, uso: false, egress: false },
 ];
 
 /** A node, and what is known of it. */
 class Subject {
   readonly node: TestNode;
+  readonly #nodeSources = new Set<string>();
   readonly #canary = Buffer.alloc(HEADROOM + WATCHED, CANARY);
 
   constructor(variant: (typeof VARIANTS)[number]) {
     this.node = new TestNode(variant);
+    this.node.breather.dataplane.services.adopt(serviceImage(frontends()));
     this.node.arena.bytes.fill(CANARY, ARENA.rxTap, ARENA.scratch);
   }
 
@@ -451,12 +558,14 @@ class Subject {
     for (const { port, bytes, segment, peer } of inputs) {
       if (port === TUNNEL_PORT) node.io.injectUdp(port, peer, bytes, segment);
       else node.io.injectTap(port, bytes);
+      if (port === NODE_PORT && bytes.length >= 44) this.#nodeSources.add(bytes.subarray(36, 40).join("."));
     }
     if (failing >= 0) node.io.failures.set(failing, inputs.length % 2 === 0 ? 11 : 5);
     // Errors are not to run out: time goes on.
     node.io.nowUs += 100_000;
     const { fragments } = node.breather.dataplane;
     const waited = fragments.waiting;
+    node.flows.age(Math.floor(node.io.nowUs / 1000) | 0, node.flows.capacity);
     const outcome = node.run();
     node.io.failures.clear();
     if (node.faults.length > 0) throw node.faults[0];
@@ -467,7 +576,7 @@ class Subject {
     for (const count of [outcome.forwarded, outcome.answered, ...Object.values(outcome.dropped)]) {
       if (count < 0) fail(`a negative count: ${JSON.stringify(outcome.dropped)}`);
     }
-    for (const sent of outcome.sent) checkSent(sent, inputs);
+    for (const sent of outcome.sent) checkSent(sent, inputs, this.#nodeSources);
     this.#checkMemory(inputs);
     return outcome;
   }
