@@ -1,5 +1,5 @@
 /**
- * An Io that receives the same frames in every breath and sends nowhere, without allocating a byte:
+ * An Io that receives the same frames in every breath, but for ports that count up, and sends nowhere, without allocating a byte:
  * what grows on the heap while it breathes, the packet path has allocated. Checksums are not
  * finished; every so many executions one message "fails", so that accounting is part of the path.
  */
@@ -31,17 +31,20 @@ export interface Template {
   /** UDP: size of the datagrams of a train, and the sender. */
   segment: number;
   peer: number;
+  /** Where 16 bits count up with every breath: a source port, so that each is of another flow. */
+  counts?: number;
 }
 
 const EAGAIN = 11;
 const FAIL_EVERY = 16;
-const BREATH_US = 200;
+const BREATH_US = 2000;
 /** A machine that has been up for long: a time that is no small integer. */
 const UPTIME_US = 2 ** 40;
 
 export class NullIo implements NativeIo {
   readonly #arena: Arena;
   readonly #bytes: Uint8Array[] = [];
+  readonly #counts: number[] = [];
   readonly #at: number[] = [];
   readonly #rx: Int32Array;
   /** Messages that were to be sent. */
@@ -62,7 +65,8 @@ export class NullIo implements NativeIo {
       if (tap > ARENA.rxUdp || slot * UDP_SLOT_BYTES > ARENA.scratch - ARENA.rxUdp) {
         throw new RangeError("more templates than a breath holds");
       }
-      this.#bytes.push(template.bytes);
+      this.#bytes.push(template.counts === undefined ? template.bytes : Uint8Array.from(template.bytes));
+      this.#counts.push(template.counts ?? -1);
       this.#at.push(at);
       const d = n * RX_STRIDE;
       this.#rx[d + RX_OFFSET] = at;
@@ -78,7 +82,14 @@ export class NullIo implements NativeIo {
     this.execute(messages);
     const { bytes, rx, status } = this.#arena;
     const frames = this.#bytes;
-    for (let n = 0; n < frames.length; n++) bytes.set(frames[n], this.#at[n]);
+    for (let n = 0; n < frames.length; n++) {
+      const at = this.#counts[n];
+      if (at >= 0) {
+        frames[n][at + 1]++;
+        if (frames[n][at + 1] === 0) frames[n][at]++;
+      }
+      bytes.set(frames[n], this.#at[n]);
+    }
     rx.set(this.#rx);
     status[STATUS_NOW_US] += BREATH_US;
     return frames.length;

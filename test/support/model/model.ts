@@ -138,6 +138,11 @@ function beginsFlow({ protocol, tcp, sctp }: Parsed): boolean {
   return protocol === UDP || sctp?.chunk === SCTP_INIT;
 }
 
+/** Whether a flow's time starts again: not with a reset that closes nothing. */
+function prolongs({ tcp }: Parsed): boolean {
+  return tcp === null || (tcp.flags & RST) === 0;
+}
+
 /** One cluster and its model, with what random steps need to know of it. */
 class Run {
   readonly totals: ModelTotals = { steps: 0, packets: 0, hops: 0, changes: 0, arrived: 0, dropped: {} };
@@ -396,7 +401,9 @@ class Run {
     if (own && client.at in PODS) return;
     // Few ports, so that tuples meet; a range for each protocol and each way to a pod without a Service.
     const direct = POD_NAMES.some((pod) => PODS[pod] === destination) && name !== "TCP";
-    const sourcePort = (direct ? 50_000 : 40_000) + random.below(12);
+    // Without connections, a node's two addresses are told apart by nothing.
+    const lan = client.at in NODES && client.address === NODES[client.at as NodeName].underlay;
+    const sourcePort = (direct ? (lan ? 55_000 : 50_000) : 40_000) + random.below(12);
     const ends = { source: client.address, destination, sourcePort, destinationPort };
     this.#connections = this.#connections.filter(
       (each) => each.protocol !== protocol || !equal(each.ends, ends),
@@ -489,12 +496,7 @@ class Run {
       window: 8000,
     };
     // The other side has it when it arrives; till then it is sent again.
-    this.#pending = {
-      connection,
-      side,
-      advance: kind === "next" || kind === "close" || opening ? advance : 0,
-      opening,
-    };
+    this.#pending = { connection, side, advance, opening: (flags & SYN) !== 0 };
     if (side === 0 && kind === "open") seen[other] = 0;
     return (ends) => tcpPacket({ ...ends, ...fields }, data);
   }
@@ -579,7 +581,7 @@ class Run {
     this.#arrived();
     this.#pending = undefined;
     // What has no flow any more may go on, taken up in mid-stream, or find none: nothing is sure of it.
-    if (lives || beginsFlow(seen)) connection.last = this.#now;
+    if ((lives && prolongs(seen)) || beginsFlow(seen)) connection.last = this.#now;
     // No flow holds what goes to a node's own program, or from a node to the LAN, when a Service takes
     // the address and port.
     const untouched =
@@ -643,7 +645,7 @@ class Run {
     this.#pending = pending;
     this.#arrived();
     this.#pending = undefined;
-    if (lives) connection.last = this.#now;
+    if (lives && prolongs(seen)) connection.last = this.#now;
   }
 
   // ---- other packets --------------------------------------------------------------------------
