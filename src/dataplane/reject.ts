@@ -40,7 +40,10 @@ function sendReset(dp: Dataplane, i: number): void {
   const payload = batch.end[i] - l4 - tcp.headerLength(view, l4);
   const length = payload + ((flags & tcp.SYN) !== 0 ? 1 : 0) + ((flags & tcp.FIN) !== 0 ? 1 : 0);
   view.setInt32(segment + tcp.SEQUENCE, acknowledges ? view.getInt32(l4 + tcp.ACKNOWLEDGEMENT) : 0);
-  view.setInt32(segment + tcp.ACKNOWLEDGEMENT, acknowledges ? 0 : (view.getInt32(l4 + tcp.SEQUENCE) + length) | 0);
+  view.setInt32(
+    segment + tcp.ACKNOWLEDGEMENT,
+    acknowledges ? 0 : (view.getInt32(l4 + tcp.SEQUENCE) + length) | 0,
+  );
   view.setUint8(segment + tcp.DATA_OFFSET, (tcp.HEADER_MIN >>> 2) << 4);
   view.setUint8(segment + tcp.FLAGS, acknowledges ? tcp.RST : tcp.RST | tcp.ACK);
   view.setUint16(segment + tcp.WINDOW, 0);

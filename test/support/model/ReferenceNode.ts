@@ -447,6 +447,7 @@ function compare(verdict: Verdict, hop: Hop, packet: Parsed, arrived: Tuple, tun
     const tuple = { ...leaves.tuple, tag: isVtep(leaves.to) ? leaves.tuple.tag : 0 };
     expectSame("tuple", tupleOf(left, out.tag), tuple);
     expectSame("TTL, id", [left.ttl, left.id], [leaves.ttl, packet.id]);
+    expectSame("UDP without checksum", left.unchecked, packet.unchecked);
     expectSame("TCP", left.tcp, packet.tcp);
     expectSame("SCTP", left.sctp, packet.sctp);
     if (packet.icmp === null) expectBytes(left.payload, packet.payload);

@@ -699,6 +699,7 @@ class Run {
     if (random.oneIn(5)) parts.reverse();
     for (const [from, to] of parts) {
       if (random.oneIn(10)) continue;
+      if (random.oneIn(12)) this.#changeSlice(random.pick(SERVICES));
       const fragment = (to < l4.length ? 0x2000 : 0) | (from / 8);
       this.#send(client, ipv4({ ...ends, id, protocol: UDP, fragment }, l4.subarray(from, to)));
     }

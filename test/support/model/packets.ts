@@ -81,6 +81,8 @@ export interface Parsed {
   /** A fragment, and not the first. */
   later: boolean;
   fragmented: boolean;
+  /** UDP without a checksum. */
+  unchecked: boolean;
   tcp: { flags: number; sequence: number; acknowledgement: number; length: number; window: number } | null;
   sctp: { tag: number; chunk: number; initiateTag: number } | null;
   /** ICMP, not echo. */
@@ -106,6 +108,7 @@ export function parsePacket(bytes: Uint8Array, quoted = false): Parsed {
     id: packet.id,
     later,
     fragmented: (packet.fragment & 0x3fff) !== 0,
+    unchecked: false,
     tcp: null,
     sctp: null,
     icmp: null,
@@ -127,8 +130,10 @@ export function parsePacket(bytes: Uint8Array, quoted = false): Parsed {
       window: get16(l4, 14),
     };
     parsed.payload = l4.subarray(header);
-  } else if (protocol === UDP) parsed.payload = l4.subarray(8);
-  else if (protocol === SCTP) {
+  } else if (protocol === UDP) {
+    parsed.unchecked = get16(l4, 6) === 0;
+    parsed.payload = l4.subarray(8);
+  } else if (protocol === SCTP) {
     parsed.sctp = { tag: get32(l4, 4), chunk: l4[12], initiateTag: l4.length >= 20 ? get32(l4, 16) : 0 };
     parsed.payload = l4.subarray(12);
   } else if (protocol === ICMP) {
