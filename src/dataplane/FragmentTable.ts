@@ -127,7 +127,8 @@ export class FragmentTable {
   /** Row `i`, a first fragment of no flow, passes or was dropped: so do the others. */
   noteVerdict(dp: Dataplane, i: number): void {
     const passes = dp.batch.verdict[i] === PENDING;
-    if (passes && passesAlone(dp, i)) return;
+    // Those of an older packet with this identification may have left a decision.
+    if (passes && passesAlone(dp, i) && this.#find(dp, i) < 0) return;
     this.#decide(dp, i, passes ? PASS : DROP);
   }
 
@@ -326,8 +327,10 @@ export class FragmentTable {
     slots[s + SINCE] = dp.nowMs;
     slots[s + FRAME] = batch.length[i];
     entries[e + DECISION] = UNDECIDED;
-    if (entries[e + HEAD] === 0) entries[e + HEAD] = slot + 1;
-    else slots[(entries[e + TAIL] - 1) * SLOT + NEXT] = slot + 1;
+    if (entries[e + HEAD] === 0) {
+      entries[e + HEAD] = slot + 1;
+      entries[e + TIME] = dp.nowMs;
+    } else slots[(entries[e + TAIL] - 1) * SLOT + NEXT] = slot + 1;
     entries[e + TAIL] = slot + 1;
     entries[e + BYTES] += bytes;
     this.#waiting++;

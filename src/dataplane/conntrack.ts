@@ -13,6 +13,7 @@
  */
 import { KIND_IPV4, PENDING, VIA_NODE } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
+import { FLAG_EGRESS, FLOW_FLAGS } from "../tables/flowLayout.js";
 import * as ipv4 from "../wire/ipv4.js";
 import { beginFlow } from "./beginFlow.js";
 import type { Dataplane } from "./Dataplane.js";
@@ -31,7 +32,8 @@ export function conntrack(dp: Dataplane): void {
     if ((fragment[i] & ipv4.FRAGMENT_OFFSET) !== 0) laterFragments++;
     else if (protocol[i] === ipv4.PROTOCOL_ICMP && ports[i] === 0) {
       if (fragment[i] !== 0) dp.fragments.noteVerdict(dp, i);
-      if (!translateIcmpError(dp, i) || staysAtNode(dp, i)) dropHeard(dp, i);
+      const record = translateIcmpError(dp, i);
+      if (record < 0 || staysAtNode(dp, i, record)) dropHeard(dp, i);
     } else rows[count++] = i;
   }
   // Without flows there is nothing to look up; the columns say "none" from the start.
@@ -42,7 +44,7 @@ export function conntrack(dp: Dataplane): void {
       if (heard[i] === 0 || asksForNodePort(dp, i)) beginFlow(dp, i);
       else dropHeard(dp, i);
     }
-    if (staysAtNode(dp, i)) dropHeard(dp, i);
+    if (flow[i] >= 0 && staysAtNode(dp, i, flow[i])) dropHeard(dp, i);
     if (fragment[i] !== 0 && flow[i] < 0) dp.fragments.noteVerdict(dp, i);
   }
   for (let i = 0; laterFragments > 0; i++) {
@@ -62,10 +64,15 @@ function dropHeard(dp: Dataplane, i: number): void {
   if (dp.batch.heard[i] !== 0) dp.drop(i, DropReason.notOurs);
 }
 
-/** Whether row `i` would go back to the node that has given it: it would be heard again for ever. */
-function staysAtNode(dp: Dataplane, i: number): boolean {
-  const { batch } = dp;
-  return batch.heard[i] !== 0 && batch.verdict[i] === PENDING && batch.via[i] === VIA_NODE;
+/**
+ * Whether row `i`, which belongs to the flow `record` or is an error about it, stays with the node.
+ * Only what egress sent out comes back by the raw sockets and goes on by podwire0. Of other flows the
+ * node hears what podwire0 has just given it, and would hear it for ever.
+ */
+function staysAtNode(dp: Dataplane, i: number, record: number): boolean {
+  const { batch, flows } = dp;
+  if (batch.heard[i] === 0 || batch.verdict[i] !== PENDING || batch.via[i] !== VIA_NODE) return false;
+  return (flows.words[flows.base(record) + FLOW_FLAGS] & FLAG_EGRESS) === 0;
 }
 
 function asksForNodePort(dp: Dataplane, i: number): boolean {

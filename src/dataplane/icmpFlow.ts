@@ -31,26 +31,29 @@ import { translate, translateQuotation } from "./translate.js";
 /** Bytes of the quoted transport header that every router quotes (RFC 792). */
 const QUOTED_L4 = 8;
 
-/** Translates row `i`, an ICMP packet that is no echo, where it is an error about a flow; whether it is. */
-export function translateIcmpError(dp: Dataplane, i: number): boolean {
+/**
+ * Translates row `i`, an ICMP packet that is no echo, where it is an error about a flow. The record of
+ * that flow, -1 where it is none's.
+ */
+export function translateIcmpError(dp: Dataplane, i: number): number {
   const { batch, flows, view } = dp;
   const l4 = batch.l4[i];
   const end = batch.end[i];
   const quoted = l4 + icmp.HEADER;
-  if (flows.size === 0 || quoted + ipv4.HEADER_MIN > end || !icmp.isError(view.getUint8(l4))) return false;
+  if (flows.size === 0 || quoted + ipv4.HEADER_MIN > end || !icmp.isError(view.getUint8(l4))) return -1;
   const header = ipv4.headerLength(view, quoted);
   const quotedL4 = quoted + header;
-  if (header < ipv4.HEADER_MIN || quotedL4 + QUOTED_L4 > end) return false;
+  if (header < ipv4.HEADER_MIN || quotedL4 + QUOTED_L4 > end) return -1;
   // A later fragment has no ports to find its flow by.
-  if ((ipv4.fragment(view, quoted) & ipv4.FRAGMENT_OFFSET) !== 0) return false;
+  if ((ipv4.fragment(view, quoted) & ipv4.FRAGMENT_OFFSET) !== 0) return -1;
   const protocol = ipv4.protocol(view, quoted);
   const ports = quotedPorts(view, quotedL4, protocol);
   const source = ipv4.source(view, quoted);
   const destination = ipv4.destination(view, quoted);
   const found = flows.find(destination, source, turnedPorts(ports), protocol, batch.tag[i]);
-  if (found < 0) return false;
+  if (found < 0) return -1;
   giveBack(dp, i, found >> 1, found & 1, quoted, quotedL4, protocol, ports);
-  return true;
+  return found >> 1;
 }
 
 function quotedPorts(view: DataView, l4: number, protocol: number): number {

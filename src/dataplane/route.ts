@@ -3,7 +3,8 @@
  *   1. destinations that are never routed
  *   2. the way that the packet's flow says, else the longest matching prefix
  *   3. what comes from the tunnel does not go back into it
- *   4. TTL, unless the packet is for the node itself or was routed by its kernel, which has done it
+ *   4. TTL, unless the packet is for the node itself or was routed by its kernel, which has done it;
+ *      that of what raw sockets heard always, so that it ends if it goes round
  *   5. length against the MTU
  * A packet that fails gets the ICMP error that a router sends.
  */
@@ -75,7 +76,7 @@ export function route(dp: Dataplane): void {
       dp.drop(i, DropReason.transit);
       continue;
     }
-    if ((!fromNode || heard[i] !== 0) && !toNode) {
+    if ((!fromNode && !toNode) || heard[i] !== 0) {
       if (ipv4.ttl(view, l3[i]) <= 1) {
         sendIcmpError(dp, i, icmp.TIME_EXCEEDED, 0, 0);
         dp.drop(i, DropReason.ttlExceeded);

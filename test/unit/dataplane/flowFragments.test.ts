@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { COUNT_RECEIVED_BYTES } from "../../../src/packet/counters.js";
+import { ServiceTableBuilder } from "../../../src/tables/ServiceTable.js";
 import * as flowTag from "../../../src/wire/flowTag.js";
 import {
   accounted,
@@ -321,6 +322,32 @@ describe("what waits", () => {
       const out = whole(node.fromPod(first!).run());
       expect(payloadOf(out)).toEqual(payload);
     }
+  });
+
+  it("go on when the first one comes after the last Service has gone", () => {
+    const node = nodeWith();
+    const { services } = node.breather.dataplane;
+    const builder = new ServiceTableBuilder();
+    services.adopt(serviceImage([clusterIp(LOCAL)], builder));
+    const packet = udpPacket({ source: MASTER.pod, destination: MASTER.otherPod }, counting(200));
+    const [first, ...rest] = fragmentsOf(packet, 100);
+    for (const part of rest) node.fromPod(part);
+    expect(leaving(node.run())).toEqual([]);
+    builder.removeFrontend(address(VIP), UDP, 80);
+    services.adopt(builder.commit());
+    expect(payloadOf(whole(node.fromPod(first!).run()))).toEqual(counting(200));
+  });
+
+  it("wait their full time where older ones of their own packet have made room", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    const way = { source: MASTER.pod, destination: VIP, protocol: UDP, id: 7 };
+    const part = (n: number) => ipv4({ ...way, fragment: 0x2000 | n }, counting(8));
+    for (let n = 1; n <= 1024; n++) node.fromPod(part(n)).run();
+    node.io.nowUs += WAIT_US - 1_000_000;
+    expect(node.fromPod(part(1025)).run().dropped).toEqual({ fragmentOrphan: 1024 });
+    node.io.nowUs += WAIT_US;
+    const first = udpPacket({ ...way, destinationPort: 80, fragment: 0x2000 }, counting(0));
+    expect(leaving(node.fromPod(first).run())).toHaveLength(2);
   });
 
   it("tells ports of arrival and tags apart", () => {

@@ -176,7 +176,7 @@ describe("what is no business of ours", () => {
     expect([outcome.sent, outcome.dropped]).toEqual([[], { notOurs: 1 }]);
   });
 
-  it("nothing goes back to the kernel, which would let it be heard again", () => {
+  it("what podwire0 gave the node does not go back to it, where it would be heard again", () => {
     const node = new TestNode({ egress: true });
     const ask = { source: MASTER.underlay, destination: MASTER.pod, flags: SYN, acknowledgement: 0 };
     node.fromNode(tcpPacket(ask, new Uint8Array(0))).run();
@@ -217,5 +217,63 @@ describe("datagrams that the kernel put together", () => {
     };
     const back = sent(node.heard(udpPacket(answer, payload), REASSEMBLY_PORT).run());
     expect(payloadOf(reassembled(back.map((each) => each.packet)))).toEqual(payload);
+  });
+});
+
+describe("a NodePort's endpoint outside of the pools", () => {
+  const payload = counting(20 * 1024);
+  const asks = { source: PC, destination: MASTER.underlay, destinationPort: 30080 };
+
+  function nodeWith(): TestNode {
+    const node = new TestNode({ egress: true });
+    const inside = [{ address: SERVER, l4Port: 8080, outside: true }];
+    node.breather.dataplane.services.adopt(
+      serviceImage([{ kind: "nodePort", protocol: UDP, l4Port: 30080, inside }]),
+    );
+    return node;
+  }
+
+  it("gets datagrams that the kernel put together, and answers with such", () => {
+    const node = nodeWith();
+    const question = udpPacket({ ...asks, fragment: 0 }, payload);
+    const asked = sent(node.heard(question, REASSEMBLY_PORT).run());
+    expect(new Set(asked.map(({ port }) => port))).toEqual(new Set([NODE_PORT]));
+    const out = reassembled(asked.map(({ packet }) => packet));
+    expect([out.source, out.destination, get16(out.l4, 2), out.ttl, l4ChecksumOk(out)]).toEqual([
+      MASTER.underlay,
+      SERVER,
+      8080,
+      63,
+      true,
+    ]);
+    expect(payloadOf(out)).toEqual(payload);
+    const way = { source: SERVER, destination: MASTER.underlay, sourcePort: 8080, fragment: 0 };
+    const answer = udpPacket({ ...way, destinationPort: get16(out.l4, 0) }, payload);
+    const answered = sent(node.heard(answer, REASSEMBLY_PORT).run());
+    const back = reassembled(answered.map(({ packet }) => packet));
+    expect(new Set(answered.map(({ port }) => port))).toEqual(new Set([NODE_PORT]));
+    expect([back.source, get16(back.l4, 0), back.destination, get16(back.l4, 2)]).toEqual([
+      MASTER.underlay,
+      30080,
+      PC,
+      40_000,
+    ]);
+    expect(payloadOf(back)).toEqual(payload);
+  });
+
+  it("has errors about it told to the client", () => {
+    const node = nodeWith();
+    const out = one(node.fromNode(udpPacket(asks, counting(9))).run()).packet;
+    const { port, packet } = one(node.heard(error(out.bytes, 3, 4, 1300)).run());
+    expect([port, packet.source, packet.destination]).toEqual([NODE_PORT, ROUTER, PC]);
+    const { source, destination, l4 } = quotation(packet);
+    expect([source, destination, get16(l4, 0), get16(l4, 2)]).toEqual([PC, MASTER.underlay, 40_000, 30080]);
+  });
+
+  it("is not reached by what has gone round too often", () => {
+    const outcome = nodeWith()
+      .heard(udpPacket({ ...asks, ttl: 1 }, counting(9)), REASSEMBLY_PORT)
+      .run();
+    expect(outcome.dropped).toEqual({ ttlExceeded: 1 });
   });
 });
