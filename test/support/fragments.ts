@@ -19,6 +19,13 @@ export function fragmentsOf(packet: Uint8Array, mtu: number): Uint8Array[] {
   return parts;
 }
 
+/** Whether fragments of one packet are all of it; none is there twice. */
+export function isWhole(fragments: readonly Packet[]): boolean {
+  const bytes = fragments.reduce((sum, each) => sum + each.l4.length, 0);
+  const last = fragments.find((each) => (each.fragment & 0x2000) === 0);
+  return last !== undefined && (last.fragment & 0x1fff) * 8 + last.l4.length === bytes;
+}
+
 /**
  * The packet of which `fragments` are all the fragments, in any order. Throws where they are not those
  * of one packet, leave a gap, or overlap.

@@ -6,7 +6,8 @@
  *   - every frame that was sent stands up to a third party: IPv4 header checksum, lengths, inner and
  *     outer MACs, virtio-net header, size of the overlay, an address that belongs where it went
  *   - Services are there, with backends here, elsewhere and outside, and flows of all that came before
- *   - its data came in with this breath: nothing of another breath or another place leaks out
+ *   - its data came in with this breath: nothing of another breath or another place leaks out, but for
+ *     fragments that waited for the first of their packet
  *   - receive memory outside frames and the headroom that may be written is untouched
  *
  * Throws on the first violation, with what is needed to repeat it.
@@ -437,8 +438,15 @@ function inPool(dotted: string): boolean {
   return dotted.startsWith("10.1.");
 }
 
-/** Checks the last bytes of a packet: they must have arrived in this breath. */
-function checkOrigin({ protocol, l4 }: Packet, inputs: readonly Input[]): void {
+/**
+ * Checks the last bytes of a packet: they must have arrived in this breath, or those of a later
+ * fragment since some wait.
+ */
+function checkOrigin(
+  { protocol, l4, fragment }: Packet,
+  inputs: readonly Input[],
+  kept: readonly Input[],
+): void {
   // Headers in front are written anew, TCP's with up to 60 bytes; ICMP errors quote a header first.
   // and of what an error quotes, addresses, ports and checksums may be others.
   const error = protocol === ICMP && l4[0] !== 0 && l4[0] !== 8;
@@ -447,7 +455,7 @@ function checkOrigin({ protocol, l4 }: Packet, inputs: readonly Input[]): void {
   // A checksum far inside, of a tunnel of the pod's own, is completed in the midst of its data.
   if (inputs.some(({ bytes }) => (bytes[0] & 1) !== 0 && get16(bytes, 6) !== 0x2200)) return;
   if (
-    !inputs.some(({ bytes }) =>
+    !((fragment & 0x1fff) === 0 ? inputs : [...inputs, ...kept]).some(({ bytes }) =>
       Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes(Buffer.from(tail)),
     )
   ) {
@@ -456,8 +464,9 @@ function checkOrigin({ protocol, l4 }: Packet, inputs: readonly Input[]): void {
 }
 
 /** What pods send through the tunnel has a pod's source, and is no VXLAN to a VTEP. The node may do more. */
-function checkSource(packet: Packet, inputs: readonly Input[]): void {
+function checkSource(packet: Packet, inputs: readonly Input[], kept: readonly Input[]): void {
   if (inputs.some(({ port }) => port === NODE_PORT)) return;
+  if ((packet.fragment & 0x1fff) !== 0 && kept.some(({ port }) => port === NODE_PORT)) return;
   const ours = packet.source === MASTER.tunnel && packet.protocol === ICMP;
   if (!ours && packet.source !== MASTER.pod && packet.source !== MASTER.otherPod)
     fail(`from ${packet.source}`);
@@ -467,8 +476,16 @@ function checkSource(packet: Packet, inputs: readonly Input[]): void {
   }
 }
 
-/** `nodeSources`: addresses with which the node's kernel has sent anything so far. */
-function checkSent(sent: Sent, inputs: readonly Input[], nodeSources: ReadonlySet<string>): void {
+/**
+ * `kept`: what came before, and may wait; `nodeSources`: addresses with which the node's kernel has
+ * sent anything so far.
+ */
+function checkSent(
+  sent: Sent,
+  inputs: readonly Input[],
+  kept: readonly Input[],
+  nodeSources: ReadonlySet<string>,
+): void {
   if (sent.port === TUNNEL_PORT || sent.port === GSO_PORT) {
     let vtep = VTEPS[sent.peer];
     let wire: Uint8Array[];
@@ -486,11 +503,11 @@ function checkSent(sent: Sent, inputs: readonly Input[], nodeSources: ReadonlySe
       if (packet === null) continue;
       // An ICMP error goes back to whoever sent through that VTEP; all else to its block.
       const ours = packet.source === MASTER.tunnel && packet.protocol === ICMP;
-      checkSource(packet, inputs);
+      checkSource(packet, inputs, kept);
       // What a client outside of the pools began goes back the way it came.
       if (!ours && inPool(packet.destination) && !inBlock(packet.destination, vtep.block))
         fail(`${packet.destination} to ${vtep.underlay}`);
-      checkOrigin(packet, inputs);
+      checkOrigin(packet, inputs, kept);
     }
     return;
   }
@@ -509,7 +526,7 @@ function checkSent(sent: Sent, inputs: readonly Input[], nodeSources: ReadonlySe
     if (!addresses.includes(packet.destination) && !((ours || byFlow) && sent.port === NODE_PORT)) {
       fail(`${packet.destination} to port ${sent.port}`);
     }
-    checkOrigin(packet, inputs);
+    checkOrigin(packet, inputs, kept);
   }
 }
 
@@ -533,6 +550,9 @@ function untouchedRanges(inputs: readonly Input[]): [number, number][] {
   return ranges;
 }
 
+/** How long fragments wait. */
+const WAIT_US = 30_000_000;
+
 /** How the node under test is made; the variants take turns. */
 const VARIANTS = [
   { gso: false, uso: true, egress: true },
@@ -544,6 +564,8 @@ const VARIANTS = [
 class Subject {
   readonly node: TestNode;
   readonly #nodeSources = new Set<string>();
+  /** Inputs since fragments wait, and when they came. */
+  #kept: { input: Input; nowUs: number }[] = [];
   readonly #canary = Buffer.alloc(HEADROOM + WATCHED, CANARY);
 
   constructor(variant: (typeof VARIANTS)[number]) {
@@ -576,7 +598,11 @@ class Subject {
     for (const count of [outcome.forwarded, outcome.answered, ...Object.values(outcome.dropped)]) {
       if (count < 0) fail(`a negative count: ${JSON.stringify(outcome.dropped)}`);
     }
-    for (const sent of outcome.sent) checkSent(sent, inputs, this.#nodeSources);
+    const { nowUs } = node.io;
+    const kept = this.#kept.map(({ input }) => input);
+    for (const sent of outcome.sent) checkSent(sent, inputs, kept, this.#nodeSources);
+    const young = this.#kept.filter((each) => nowUs - each.nowUs <= WAIT_US);
+    this.#kept = fragments.waiting === 0 ? [] : [...young, ...inputs.map((input) => ({ input, nowUs }))];
     this.#checkMemory(inputs);
     return outcome;
   }

@@ -4,7 +4,8 @@
  * What a node may choose freely, the source port of a flow whose tuple is taken and that of egress, it
  * takes from the node under test and checks that the choice is allowed.
  *
- * The order: sources, later fragments, ICMP errors, flows, new flows, routes, TTL.
+ * The order: sources, later fragments, ICMP errors, flows, new flows, routes, TTL. What the node's raw
+ * sockets hear is the kernel's, unless it belongs to a flow or asks for a NodePort.
  */
 import * as flowTag from "../../../src/wire/flowTag.js";
 import { ACK, address, FIN, ICMP, RST, SYN, TCP, UDP } from "../frames.js";
@@ -41,6 +42,8 @@ interface Flow {
   original: Tuple;
   reply: Tuple;
   out: [Out, Out];
+  /** Leaves the cluster behind a port of the node's. */
+  egress: boolean;
   ingress: Attachment | "";
   identity: ServicePortIdentity | undefined;
   backend: string;
@@ -52,9 +55,19 @@ interface Found {
   direction: 0 | 1;
 }
 
+/** What the first fragment of a packet decides for all of it; or the hops of those that wait for it. */
+interface Fragmented {
+  key: string;
+  since: number;
+  decision: "pass" | "drop" | Found | undefined;
+  waiting: Set<Hop>;
+}
+
 /** What must become of a packet. */
 interface Verdict {
   dropped: string;
+  /** It waits for the first fragment: so many older ones have given way. */
+  displaced?: number;
   reply?: { type: "reset" } | { type: "icmp"; icmpType: number; code: number };
   leaves?: {
     to: Attachment;
@@ -66,6 +79,13 @@ interface Verdict {
 }
 
 const FRAGMENT_MS = 30_000;
+/** Fragments that wait, at most: how many, and their bytes; and the bytes of one packet's. */
+const MOST_WAITING = 1024;
+const MOST_BYTES = 1 << 20;
+const PACKET_BYTES = 3 << 16;
+/** Room that a fragment takes besides itself, at most: headers, and what rounding up adds. */
+const OVERHEAD = 16 + 63;
+const LONGEST = 66_000;
 const EGRESS_PORTS = [61_000, 65_534] as const;
 const OTHER_PORTS = [1024, 29_023] as const;
 /** An egress port is not used again towards a destination before this many others. */
@@ -87,13 +107,25 @@ function turned(t: Tuple): Tuple {
 
 const inPool = (wanted: string) => contains(POOL, wanted);
 
+/** A packet that came, and what must become of it. */
+interface Judged {
+  hop: Hop;
+  packet: Parsed;
+  arrived: Tuple;
+  verdict: Verdict;
+}
+
 /** The node under test's choice of the reply's tuple for a flow with this original one. */
 export type PortOracle = (original: Tuple) => number | undefined;
 
 export class ReferenceNode {
   now = 0;
   readonly #flows = new Map<string, Found>();
-  readonly #fragments = new Map<string, Found & { since: number }>();
+  readonly #fragments = new Map<string, Fragmented>();
+  /** Fragments that wait or have waited, as far back as the oldest that does. */
+  #held: { packet: Fragmented; hop: Hop }[] = [];
+  /** Fragments whose first one has just come. */
+  #ready: Hop[] = [];
   /** Ports that were used lately, by destination. */
   readonly #egress = new Map<string, number[]>();
 
@@ -121,10 +153,15 @@ export class ReferenceNode {
     return found?.direction === 0 ? found.flow.identity : undefined;
   }
 
-  pass(ms: number): void {
+  /** Time goes by. Returns how many fragments have waited too long. */
+  pass(ms: number): number {
     this.now += ms;
+    let late = 0;
+    for (const packet of [...this.#fragments.values()])
+      if (this.now - packet.since > FRAGMENT_MS) late += this.#giveUp(packet);
     for (const { flow } of [...this.#flows.values()])
       if (this.now - flow.track.seen > timeoutOf(flow.track)) this.#remove(flow);
+    return late;
   }
 
   /** UDP flows of a service port to an endpoint that serves no longer. */
@@ -136,9 +173,28 @@ export class ReferenceNode {
 
   /** Says what must become of a packet, and throws where the node under test did something else. */
   check(hop: Hop): void {
+    this.#ready = [];
+    const verdicts = [this.#judge(hop)];
+    // What waited goes the whole way, behind the first fragment.
+    for (const each of this.#ready) verdicts.push(this.#judge(each));
+    const gone = verdicts.filter(({ verdict }) => verdict.displaced === undefined);
+    const drops = gone.map(({ verdict }) => verdict.dropped).filter((name) => name !== "");
+    const displaced = verdicts.reduce((sum, { verdict }) => sum + (verdict.displaced ?? 0), 0);
+    expectSame(
+      "drops",
+      [...hop.dropped].sort(),
+      [...drops, ...Array(displaced).fill("fragmentOrphan")].sort(),
+    );
+    expectSame("packets received", hop.received, gone.length + displaced);
+    const leaving = gone.filter(({ verdict: { leaves, reply } }) => (leaves ?? reply) !== undefined);
+    expectSame("packets that leave", hop.leaves.length, leaving.length);
+    for (const [n, each] of leaving.entries()) compare(each, hop.leaves[n]!, NODES[this.name].tunnel);
+  }
+
+  #judge(hop: Hop): Judged {
     const packet = parsePacket(hop.packet);
     const arrived = tupleOf(packet, hop.tag);
-    compare(this.#decide(hop, packet, arrived), hop, packet, arrived, NODES[this.name].tunnel);
+    return { hop, packet, arrived, verdict: this.#decide(hop, packet, arrived) };
   }
 
   #remove(flow: Flow): void {
@@ -160,29 +216,97 @@ export class ReferenceNode {
       return { dropped: "forgedSource" };
     if (isVtep(from) && !belongsBehind(from, packet.source)) return { dropped: "vtepSource" };
 
-    if (packet.later) {
-      const found = this.#fragments.get(fragmentKey(hop, packet));
-      if (found !== undefined && this.now - found.since <= FRAGMENT_MS && this.#living(found))
-        return this.#goes(hop, packet, arrived, found);
-      const plain = inPool(packet.source) && inPool(packet.destination);
-      return plain && !this.services.isServiceAddress(packet.destination)
-        ? this.#routed(hop, packet, arrived, "route", "")
-        : { dropped: "fragmentOrphan" };
-    }
+    if (packet.later) return this.#later(hop, packet, arrived);
     if (packet.icmp !== null) return this.#icmpError(hop, packet, arrived);
-
     const found = this.#flows.get(keyOf(arrived));
     if (found !== undefined) {
       if (track(found.flow.track, packet, found.direction, this.now)) {
         // The ingress of a connection may move: replies follow.
         if (found.direction === 0 && isVtep(from) && found.flow.out[1] === "ingress")
           found.flow.ingress = from;
-        if (packet.fragmented) this.#fragments.set(fragmentKey(hop, packet), { ...found, since: this.now });
         return this.#goes(hop, packet, arrived, found);
       }
       this.#remove(found.flow);
     }
+    // Unless something begins with it.
+    this.#note(hop, packet, "drop");
     return this.#begins(hop, packet, arrived);
+  }
+
+  // ---- fragments ------------------------------------------------------------------------------
+
+  /** A first fragment decides; those that wait are next. */
+  #note(hop: Hop, packet: Parsed, decision: "pass" | "drop" | Found): void {
+    if (!packet.fragmented) return;
+    const key = fragmentKey(hop, packet);
+    const known = this.#fragments.get(key);
+    this.#ready.push(...(known?.waiting ?? []));
+    known?.waiting.clear();
+    this.#fragments.set(key, { key, since: this.now, decision, waiting: new Set() });
+    this.#trim();
+  }
+
+  #later(hop: Hop, packet: Parsed, arrived: Tuple): Verdict {
+    const key = fragmentKey(hop, packet);
+    const known = this.#fragments.get(key);
+    const pass = () => this.#routed(hop, packet, arrived, "route", "");
+    if (known === undefined && this.#passesAlone(packet)) return pass();
+    const { decision } = known ?? {};
+    if (decision === undefined) return this.#wait(hop, key);
+    if (decision === "pass") return pass();
+    if (decision === "drop" || !this.#living(decision)) return { dropped: "fragmentOrphan" };
+    return this.#goes(hop, packet, arrived, decision);
+  }
+
+  /** Between pods, but not to one of ours that may be a Service's client. */
+  #passesAlone({ source, destination }: Parsed): boolean {
+    if (!inPool(source) || !inPool(destination)) return false;
+    if (!this.services.any) return true;
+    const toUs = ["pod", "other", "node"].includes(this.#route(destination));
+    return !toUs && !this.services.isServiceAddress(destination);
+  }
+
+  #wait(hop: Hop, key: string): Verdict {
+    const others = this.#fragments.get(key)?.waiting ?? [];
+    const bytes = [...others].reduce((sum, each) => sum + frameBytes(each), frameBytes(hop));
+    if (bytes > PACKET_BYTES) return { dropped: "fragmentOrphan" };
+    // When the oldest give way is the node's choice, within its bounds.
+    const displaced = hop.dropped.length;
+    for (let left = displaced; left > 0; ) {
+      const room = this.#held.reduce((sum, each) => sum + frameBytes(each.hop) + OVERHEAD, 0);
+      const [oldest] = this.#held;
+      if (oldest === undefined || (this.#held.length < MOST_WAITING && room < MOST_BYTES - 2 * LONGEST))
+        throw new Error(`${left} fragments given up with ${this.#held.length} that wait`);
+      left -= this.#giveUp(oldest.packet);
+      if (left < 0) throw new Error("a packet was given up in part");
+    }
+    const packet = this.#fragments.get(key) ?? {
+      key,
+      since: this.now,
+      decision: undefined,
+      waiting: new Set(),
+    };
+    this.#fragments.set(key, packet);
+    packet.waiting.add(hop);
+    this.#held.push({ packet, hop });
+    const room = this.#held.reduce((sum, each) => sum + frameBytes(each.hop), 0);
+    if (this.#held.length > MOST_WAITING || room > MOST_BYTES)
+      throw new Error(`${this.#held.length} fragments wait, ${room} bytes`);
+    return { dropped: "", displaced };
+  }
+
+  /** Forgets a packet. Returns how many fragments have waited in vain. */
+  #giveUp(packet: Fragmented): number {
+    const { size } = packet.waiting;
+    this.#fragments.delete(packet.key);
+    packet.waiting.clear();
+    this.#trim();
+    return size;
+  }
+
+  #trim(): void {
+    const first = this.#held.findIndex(({ packet, hop }) => packet.waiting.has(hop));
+    this.#held.splice(0, first < 0 ? this.#held.length : first);
   }
 
   // ---- new flows ------------------------------------------------------------------------------
@@ -191,7 +315,7 @@ export class ReferenceNode {
     const { from } = hop;
     const self = NODES[this.name];
     const { source, destination, protocol } = packet;
-    const plain = () => this.#routed(hop, packet, arrived, "route", "");
+    const plain = () => this.#passes(hop, packet, arrived);
     if (isVtep(from)) {
       if (inPool(source) || !this.#isPodHere(destination)) return plain();
       return this.#insert(hop, packet, arrived, {
@@ -201,13 +325,14 @@ export class ReferenceNode {
       });
     }
     const own = (each: string) => each === self.underlay || each === self.tunnel;
-    const fromNode = from === "node";
+    const fromNode = from === "node" || from === "heard";
     const inside = !fromNode || own(source) || inPool(source);
     const replyOut = fromNode ? "node" : "route";
     const asked =
       packet.destinationPort === 0
         ? undefined
         : this.services.find(destination, protocol, packet.destinationPort, self.underlay);
+    if (from === "heard" && (asked === undefined || protocol !== UDP)) return { dropped: "notOurs" };
     if (asked !== undefined) {
       const client = { address: source, port: packet.sourcePort, protocol };
       const node = { name: this.name, zone: ZONES[this.name] };
@@ -232,11 +357,18 @@ export class ReferenceNode {
     }
     if (fromNode || own(destination)) return plain();
     if (protocol === TCP && !isOpening(packet)) return { dropped: "noFlow" };
+    if (protocol === ICMP && !packet.asksEcho) return { dropped: "noFlow" };
     return this.#insertEgress(hop, packet, arrived, {
       to: destination,
       port: packet.destinationPort,
       replyOut: "route",
     });
+  }
+
+  /** A packet of no flow that is routed as it is. */
+  #passes(hop: Hop, packet: Parsed, arrived: Tuple): Verdict {
+    this.#note(hop, packet, "pass");
+    return this.#routed(hop, packet, arrived, "route", "");
   }
 
   #insert(hop: Hop, packet: Parsed, arrived: Tuple, target: Target): Verdict {
@@ -254,11 +386,12 @@ export class ReferenceNode {
   }
 
   #insertEgress(hop: Hop, packet: Parsed, arrived: Tuple, target: Target): Verdict {
-    if (![TCP, UDP, SCTP].includes(packet.protocol)) return { dropped: "egressProtocol" };
+    if (![TCP, UDP, SCTP, ICMP].includes(packet.protocol)) return { dropped: "egressProtocol" };
     const draft = this.#draft(hop, packet, arrived, { ...target, out: "node" }, NODES[this.name].underlay);
     if ("dropped" in draft) return draft;
     const port = this.oracle(draft.original);
     if (port === undefined) throw new Error("no egress port");
+    draft.egress = true;
     draft.reply.destinationPort = port;
     const group = `${packet.protocol} ${target.to}:${target.port}`;
     const used = this.#egress.get(group) ?? [];
@@ -274,7 +407,7 @@ export class ReferenceNode {
     const state = firstStateOf(packet);
     if (state === "") {
       if (target.identity !== undefined) return { dropped: "noFlow" };
-      return this.#routed(hop, packet, arrived, "route", "");
+      return this.#passes(hop, packet, arrived);
     }
     const { protocol, destination, destinationPort } = packet;
     const tagged = !inPool(source) && isVtep(this.#route(target.to));
@@ -289,7 +422,8 @@ export class ReferenceNode {
         tag: tagged ? flowTag.of(address(destination), destinationPort, protocol) : 0,
       },
       out: [target.out ?? "route", target.replyOut],
-      ingress: target.replyOut === "ingress" ? hop.from : "",
+      egress: false,
+      ingress: target.replyOut === "ingress" && isVtep(hop.from) ? hop.from : "",
       identity: target.identity,
       backend: target.backend ?? "",
       track: newTrack(protocol, state, this.now),
@@ -300,9 +434,7 @@ export class ReferenceNode {
     this.#flows.set(keyOf(flow.original), { flow, direction: 0 });
     this.#flows.set(keyOf(flow.reply), { flow, direction: 1 });
     track(flow.track, packet, 0, this.now);
-    const found: Found = { flow, direction: 0 };
-    if (packet.fragmented) this.#fragments.set(fragmentKey(hop, packet), { ...found, since: this.now });
-    return this.#goes(hop, packet, arrived, found);
+    return this.#goes(hop, packet, arrived, { flow, direction: 0 });
   }
 
   /** The source with which the reply comes back to us. */
@@ -320,15 +452,20 @@ export class ReferenceNode {
 
   // ---- flows ----------------------------------------------------------------------------------
 
-  #goes(hop: Hop, packet: Parsed, arrived: Tuple, { flow, direction }: Found): Verdict {
+  #goes(hop: Hop, packet: Parsed, arrived: Tuple, found: Found): Verdict {
+    const { flow, direction } = found;
     const leaves = turned(direction === 0 ? flow.reply : flow.original);
+    if (!packet.later) this.#note(hop, packet, found);
     if (
       packet.protocol === SCTP &&
       packet.fragmented &&
       !packet.later &&
-      leaves.sourcePort !== arrived.sourcePort
-    )
+      (leaves.sourcePort !== arrived.sourcePort || leaves.destinationPort !== arrived.destinationPort)
+    ) {
+      this.#note(hop, packet, "drop");
       return { dropped: "untranslatable" };
+    }
+    if (staysAtNode(hop, found)) return { dropped: "notOurs" };
     const tuple = packet.later ? { ...leaves, sourcePort: 0, destinationPort: 0 } : leaves;
     return this.#routed(hop, packet, tuple, flow.out[direction], flow.ingress);
   }
@@ -339,6 +476,8 @@ export class ReferenceNode {
       quoted === null || quoted.later
         ? undefined
         : this.#flows.get(keyOf(turned({ ...tupleOf(quoted, hop.tag) })));
+    if (hop.from === "heard" && (found === undefined || staysAtNode(hop, found)))
+      return { dropped: "notOurs" };
     if (found === undefined) {
       const verdict = this.#routed(hop, packet, arrived, "route", "");
       if (verdict.leaves !== undefined && quoted !== null) verdict.leaves.quoted = tupleOf(quoted, 0);
@@ -381,7 +520,7 @@ export class ReferenceNode {
     if ((isVtep(from) && isVtep(to)) || (from === "node" && to === "node" && !back))
       return { dropped: "transit" };
     let { ttl } = packet;
-    if (from !== "node" && to !== "node") {
+    if (from === "heard" || (from !== "node" && to !== "node")) {
       if (ttl <= 1) return { dropped: "ttlExceeded", ...icmpReply(packet, 11, 0) };
       ttl--;
     }
@@ -399,8 +538,18 @@ interface Target {
   backend?: string;
 }
 
-function isVtep(attachment: string): boolean {
+function isVtep(attachment: string): attachment is NodeName | "k" {
   return attachment !== "" && "abck".includes(attachment);
+}
+
+/** Whether the kernel would be given back what podwire0 gave it: a raw socket would hear it for ever. */
+function staysAtNode({ from }: Hop, { flow, direction }: Found): boolean {
+  return from === "heard" && flow.out[direction] === "node" && !flow.egress;
+}
+
+/** Bytes of the frame, from the VXLAN header on. */
+function frameBytes({ from, packet }: Hop): number {
+  return packet.length + (isVtep(from) ? 22 : 14);
 }
 
 function tupleOf(packet: Parsed, tag: number): Tuple {
@@ -434,12 +583,8 @@ function icmpReply(packet: Parsed, icmpType: number, code: number): Pick<Verdict
 
 // ---- comparing ----------------------------------------------------------------------------------
 
-function compare(verdict: Verdict, hop: Hop, packet: Parsed, arrived: Tuple, tunnel: string): void {
-  const { leaves, dropped, reply } = verdict;
-  expectSame("verdict", hop.dropped, dropped);
-  const [out] = hop.leaves;
-  expectSame("packets that leave", hop.leaves.length, leaves !== undefined || reply !== undefined ? 1 : 0);
-  if (out === undefined) return;
+function compare({ verdict, hop, packet, arrived }: Judged, out: Leaving, tunnel: string): void {
+  const { leaves, reply } = verdict;
   if (leaves !== undefined) {
     const left = parsePacket(out.packet.bytes);
     expectSame("way", out.to, leaves.to);
@@ -465,7 +610,11 @@ function compareReply(
   tunnel: string,
 ): void {
   const left = parsePacket(out.packet.bytes);
-  expectSame("way of the reply", [out.to, out.tag], [hop.from, isVtep(hop.from) ? hop.tag : 0]);
+  expectSame(
+    "way of the reply",
+    [out.to, out.tag],
+    [hop.from === "heard" ? "node" : hop.from, isVtep(hop.from) ? hop.tag : 0],
+  );
   if (reply.type === "reset") {
     expectSame("reset", tupleOf(left, hop.tag), turned(arrived));
     const { flags, sequence, acknowledgement, length } = packet.tcp!;

@@ -32,18 +32,21 @@ import {
 } from "../../../src/tables/flowLayout.js";
 import {
   accounted,
+  ICMP_PORT,
   MASTER,
   NODE_PORT,
   type NodeAddresses,
   OTHER_POD_PORT,
   type Outcome,
   POD_PORT,
+  REASSEMBLY_PORT,
   TestNode,
   TUNNEL_PORT,
   VNI,
   WORKER01,
   WORKER02,
 } from "../dataplane.js";
+import { isWhole, reassembled } from "../fragments.js";
 import {
   address,
   datagrams,
@@ -99,6 +102,9 @@ export const EXTERNAL_RANGE = "203.0.113.0/28";
 /** Where a frame comes from or goes to: a TAP of the node, or a VTEP. */
 export type Attachment = "pod" | "other" | "node" | NodeName | "k";
 
+/** Where a packet comes from: a raw socket of the node hears some, too. */
+export type Arriving = Attachment | "heard";
+
 /** A packet that leaves a node: by which way, and with which tag (0: none). */
 export interface Leaving {
   to: Attachment;
@@ -109,11 +115,13 @@ export interface Leaving {
 /** One packet at one node: what came in, and what became of it. */
 export interface Hop {
   node: NodeName;
-  from: Attachment;
+  from: Arriving;
   packet: Uint8Array;
   tag: number;
-  /** Name of the drop reason, empty where it was forwarded. */
-  dropped: string;
+  /** Packets that count as received: this one and those that waited for it, none where it waits itself. */
+  received: number;
+  /** Names of drop reasons, one for each packet that was dropped. */
+  dropped: string[];
   leaves: Leaving[];
 }
 
@@ -139,23 +147,35 @@ function podAt(node: NodeName, attachment: "pod" | "other"): PodName {
 /** What a node's routes lead to podwire0, besides the addresses of Services: pods and ClusterIPs. */
 const POOLS = ["10.1.", "10.152.183."];
 
+/** What a host waits for the rest of a packet (ipfrag_time). */
+const REASSEMBLY_US = 30_000_000;
+
 /** A packet on its way: the node, how it comes in, its bytes and tag. */
-type Queue = [NodeName, Attachment, Uint8Array, number][];
+type Queue = [NodeName, Arriving, Uint8Array, number][];
 
 /** Ports that a node's rules bring to podwire0: NodePorts, and those of egress. */
 function isRuledPort(port: number): boolean {
-  return (port >= 30_000 && port <= 32_767) || (port >= 61_000 && port <= 65_534);
+  return (port >= 30_000 && port <= 32_767) || isEgressPort(port);
+}
+
+function isEgressPort(port: number): boolean {
+  return port >= 61_000 && port <= 65_534;
+}
+
+/** Whether a rule brings a packet to a node's address to podwire0: by its port. */
+function isRuled({ protocol, l4, fragment }: Packet): boolean {
+  if ((fragment & 0x3fff) !== 0) return false;
+  return (protocol === TCP || protocol === UDP || protocol === SCTP) && isRuledPort(get16(l4, 2));
 }
 
 /**
- * Whether a packet to a node's address comes to podwire0: by its port, or as an ICMP error about a
- * packet from such a port (which the raw ICMP socket hears).
+ * Whether a raw socket hears a packet that the kernel delivers to the node: ICMP errors, echo replies
+ * by their identifier, and UDP by its port (put together from fragments, which no rule sees).
  */
-function isRuled({ protocol, l4, fragment }: Packet): boolean {
-  if ((fragment & 0x1fff) !== 0) return false;
-  if (protocol === TCP || protocol === UDP || protocol === SCTP) return isRuledPort(get16(l4, 2));
-  const error = protocol === ICMP && [3, 11, 12].includes(l4[0]);
-  return error && l4.length >= 8 + 24 && isRuledPort(get16(l4, 8 + (l4[8] & 15) * 4));
+function isHeard({ protocol, l4 }: Packet): boolean {
+  if (protocol === UDP) return isRuledPort(get16(l4, 2));
+  if (protocol !== ICMP) return false;
+  return [3, 4, 11, 12].includes(l4[0]) || (l4[0] === 0 && isEgressPort(get16(l4, 4)));
 }
 
 export class SimulatedNode {
@@ -192,14 +212,19 @@ export class SimulatedNode {
     return change;
   }
 
-  /** Removes the flows whose time is over, all at once. */
-  expire(): void {
-    const { flows, io } = this.test;
+  /** Removes the flows whose time is over, all at once; the number of fragments that are given up. */
+  expire(): number {
+    const { flows, io, breather } = this.test;
     const nowMs = Math.floor(io.nowUs / 1000) | 0;
     for (let record = 0; record < flows.words[HEADER_USED]; record++) {
       const base = flows.base(record);
       if (flows.words[base + FLOW_STATE] !== STATE_FREE && flows.expired(base, nowMs)) flows.remove(record);
     }
+    if (breather.dataplane.fragments.waiting === 0) return 0;
+    const { received, sent, dropped } = this.test.run();
+    const givenUp = dropped.fragmentOrphan ?? 0;
+    if (received !== givenUp || sent.length > 0) throw new Error("time alone did more than drop fragments");
+    return givenUp;
   }
 
   /** The port that replies of a flow go to, by what its first packet looked like; undefined without flow. */
@@ -238,9 +263,11 @@ export class SimulatedNode {
   }
 
   /** One packet in. */
-  receive(from: Attachment, packet: Uint8Array, tag = 0): Hop {
+  receive(from: Arriving, packet: Uint8Array, tag = 0): Hop {
     const { test, addresses } = this;
-    if (from === "pod" || from === "other" || from === "node") {
+    if (from === "heard") {
+      test.heard(packet, packet[9] === ICMP ? ICMP_PORT : REASSEMBLY_PORT);
+    } else if (from === "pod" || from === "other" || from === "node") {
       const [port, mac] = {
         pod: [POD_PORT, addresses.podMac] as const,
         other: [OTHER_POD_PORT, addresses.otherPodMac] as const,
@@ -255,10 +282,10 @@ export class SimulatedNode {
     }
     const outcome = test.run();
     if (test.faults.length > 0) throw test.faults[0];
-    if (!accounted(outcome) || outcome.received !== 1)
-      throw new Error(`accounts: ${JSON.stringify({ ...outcome, sent: [] })}`);
-    const dropped = Object.keys(outcome.dropped)[0] ?? "";
-    return { node: this.name, from, packet, tag, dropped, leaves: this.#leaving(outcome) };
+    const { received } = outcome;
+    if (!accounted(outcome)) throw new Error(`accounts: ${JSON.stringify({ ...outcome, sent: [] })}`);
+    const dropped = Object.entries(outcome.dropped).flatMap(([name, n]) => Array<string>(n).fill(name));
+    return { node: this.name, from, packet, tag, received, dropped, leaves: this.#leaving(outcome) };
   }
 
   #leaving(outcome: Outcome): Leaving[] {
@@ -298,17 +325,18 @@ export class SimulatedCluster {
   };
   /** Told of every packet at every node. */
   onHop: (hop: Hop) => void = () => {};
+  /** Fragments that nodes' kernels have. */
+  readonly #parts = new Map<string, { sinceUs: number; parts: Packet[] }>();
 
   get all(): SimulatedNode[] {
     return NODE_NAMES.map((name) => this.nodes[name]);
   }
 
-  /** Milliseconds pass on all nodes; flows whose time is over go. */
-  pass(ms: number): void {
-    for (const node of this.all) {
-      node.test.io.nowUs += ms * 1000;
-      node.expire();
-    }
+  /** Milliseconds pass on all nodes; flows whose time is over go. Returns the fragments given up by each. */
+  pass(ms: number): Record<NodeName, number> {
+    const { a, b, c } = this.nodes;
+    for (const { test } of this.all) test.io.nowUs += ms * 1000;
+    return { a: a.expire(), b: b.expire(), c: c.expire() };
   }
 
   /** Adds or replaces objects on every node. */
@@ -360,9 +388,12 @@ export class SimulatedCluster {
   fromLan(node: NodeName, bytes: Uint8Array): Journey {
     const packet = readPacket(bytes);
     const { underlay, tunnel } = NODES[node];
-    if (packet.destination !== tunnel && (packet.destination !== underlay || isRuled(packet)))
+    if (packet.destination !== tunnel && packet.destination !== underlay)
       return this.#travel(node, "node", bytes);
-    return { hops: [], arrivals: [{ at: node, packet }] };
+    const journey: Journey = { hops: [], arrivals: [] };
+    const queue: Queue = [];
+    this.#deliver(node, packet, journey, queue);
+    return this.#walk(journey, queue);
   }
 
   /** The node with the kernel's vxlan routes by destination: a pod's block is behind its VTEP. */
@@ -392,6 +423,9 @@ export class SimulatedCluster {
       const hop = this.nodes[at].receive(by, bytes, tag);
       journey.hops.push(hop);
       this.onHop(hop);
+      // The kernel has what was heard as well; nobody listens where it belongs to podwire.
+      if (by === "heard" && hop.dropped.includes("notOurs"))
+        journey.arrivals.push({ at, packet: readPacket(bytes) });
       for (const { to, packet: out, tag: outTag } of hop.leaves) {
         if (to === "pod" || to === "other") journey.arrivals.push({ at: podAt(at, to), packet: out });
         else if (to === "k") journey.arrivals.push({ at: "k1", packet: out });
@@ -403,16 +437,47 @@ export class SimulatedCluster {
   }
 
   /** What a node's kernel does with a packet from podwire0. */
-  #byKernel(node: NodeName, packet: Packet, { arrivals }: Journey, queue: Queue): void {
-    const { destination, bytes } = packet;
+  #byKernel(node: NodeName, packet: Packet, journey: Journey, queue: Queue): void {
+    const { destination } = packet;
     const own = NODES[node];
-    if (destination === own.underlay || destination === own.tunnel) arrivals.push({ at: node, packet });
-    else {
-      const other = NODE_NAMES.find((name) => NODES[name].underlay === destination);
-      if (other === undefined) arrivals.push({ at: "lan", packet });
-      else if (isRuled(packet)) queue.push([other, "node", bytes, 0]);
-      else arrivals.push({ at: other, packet });
+    if (destination === own.underlay || destination === own.tunnel) {
+      // Rules are for what comes from elsewhere.
+      this.#toNode(node, packet, journey, queue);
+      return;
     }
+    const other = NODE_NAMES.find((name) => NODES[name].underlay === destination);
+    if (other === undefined) journey.arrivals.push({ at: "lan", packet });
+    else this.#deliver(other, packet, journey, queue);
+  }
+
+  /** What comes from the LAN to a node's address. */
+  #deliver(node: NodeName, packet: Packet, journey: Journey, queue: Queue): void {
+    if (packet.destination === NODES[node].underlay && isRuled(packet))
+      queue.push([node, "node", packet.bytes, 0]);
+    else this.#toNode(node, packet, journey, queue);
+  }
+
+  /** The kernel gives a packet to the node's own programs, put together again. */
+  #toNode(node: NodeName, packet: Packet, { arrivals }: Journey, queue: Queue): void {
+    const whole = (packet.fragment & 0x3fff) !== 0 ? this.#putTogether(node, packet) : packet;
+    if (whole === undefined) return;
+    if (isHeard(whole)) queue.push([node, "heard", whole.bytes, 0]);
+    else arrivals.push({ at: node, packet: whole });
+  }
+
+  /** The packet that a fragment completes. */
+  #putTogether(node: NodeName, packet: Packet): Packet | undefined {
+    const { source, destination, protocol, id } = packet;
+    const key = `${node} ${source} ${destination} ${protocol} ${id}`;
+    const nowUs = this.nodes[node].test.io.nowUs;
+    const known = this.#parts.get(key);
+    const kept = known !== undefined && nowUs - known.sinceUs <= REASSEMBLY_US ? known : undefined;
+    const { sinceUs, parts } = kept ?? { sinceUs: nowUs, parts: [] };
+    parts.push(packet);
+    this.#parts.set(key, { sinceUs, parts });
+    if (!isWhole(parts)) return undefined;
+    this.#parts.delete(key);
+    return reassembled(parts);
   }
 }
 

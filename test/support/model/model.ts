@@ -5,10 +5,11 @@
  * not matter.
  *
  * A step is one of: a new connection, one more packet of a connection (in order, or far out of its
- * window), an echo, a fragmented datagram, an ICMP error about a packet that arrived, a stray segment,
+ * window), an echo, a fragmented datagram or ping, fragments without end, an ICMP error about a packet that arrived, a stray segment,
  * a forged source, a change of Services or endpoints, or time that passes.
  */
 import type { EndpointSliceObject, ServiceObject } from "../../../src/desired/serviceObjects.js";
+import { fragmentsOf } from "../fragments.js";
 import {
   ACK,
   counting,
@@ -161,7 +162,7 @@ class Run {
     this.#references = { a: reference("a"), b: reference("b"), c: reference("c") };
     this.#cluster.onHop = (hop) => {
       this.totals.hops++;
-      if (hop.dropped !== "") this.totals.dropped[hop.dropped] = (this.totals.dropped[hop.dropped] ?? 0) + 1;
+      for (const name of hop.dropped) this.#countDrops(name, 1);
       try {
         this.#references[hop.node].check(hop);
       } catch (error) {
@@ -182,8 +183,10 @@ class Run {
     if (what < 180) this.#open();
     else if (what < 780) this.#goOn();
     else if (what < 810) this.#echo();
-    else if (what < 860) this.#fragments();
-    else if (what < 910) this.#error();
+    else if (what < 859) this.#fragments();
+    else if (what < 860) {
+      if (random.oneIn(4)) this.#flood();
+    } else if (what < 910) this.#error();
     else if (what < 940) this.#stray();
     else if (what < 945) this.#forge();
     else if (what < 965) this.#changeSlice(random.pick(SERVICES));
@@ -197,8 +200,17 @@ class Run {
 
   #pass(ms: number): void {
     this.#now += ms;
-    this.#cluster.pass(ms);
-    for (const name of NODE_NAMES) this.#references[name].pass(ms);
+    const late = this.#cluster.pass(ms);
+    for (const name of NODE_NAMES) {
+      const wanted = this.#references[name].pass(ms);
+      if (late[name] !== wanted)
+        throw new Error(`node ${name} gave up ${late[name]} fragments instead of ${wanted}`);
+      if (wanted > 0) this.#countDrops("fragmentOrphan", wanted);
+    }
+  }
+
+  #countDrops(name: string, count: number): void {
+    this.totals.dropped[name] = (this.totals.dropped[name] ?? 0) + count;
   }
 
   #compareFlows(all: boolean): void {
@@ -633,8 +645,8 @@ class Run {
     const pending = this.#pending;
     this.#pending = undefined;
     if (arrival === undefined) {
-      if (lives && hops.at(-1)?.dropped !== "ttlExceeded")
-        throw new Error(`${what} was dropped: ${hops.at(-1)?.dropped}`);
+      const dropped = hops.at(-1)?.dropped ?? [];
+      if (lives && !dropped.includes("ttlExceeded")) throw new Error(`${what} was dropped: ${dropped}`);
       return;
     }
     const seen = parsePacket(arrival.packet.bytes);
@@ -681,27 +693,68 @@ class Run {
       );
   }
 
-  /** A datagram in fragments, in order or not, of which some may not come. */
+  /**
+   * A datagram or a ping in fragments, in any order, of which some may not come; between them time
+   * passes and Services change.
+   */
   #fragments(): void {
     const random = this.#random;
-    const udp = this.#connections.filter((each) => each.protocol === UDP);
-    if (udp.length === 0) return;
-    const { client, ends } = random.pick(udp);
-    // The kernel puts together what has no port of its own (DESIGN §1).
-    if (NODE_NAMES.some((name) => NODES[name].underlay === ends.destination)) return;
-    const l4 = udpPacket(ends, counting(120)).subarray(20);
-    const id = random.below(1 << 16);
-    const parts: [number, number][] = [
-      [0, 48],
-      [48, 96],
-      [96, 128],
-    ];
-    if (random.oneIn(5)) parts.reverse();
-    for (const [from, to] of parts) {
-      if (random.oneIn(10)) continue;
+    const whole = this.#large();
+    if (whole === undefined) return;
+    const [sends, packet] = whole;
+    const parts = fragmentsOf(packet, 20 + random.pick([48, 104, 120]));
+    const order = random.below(3);
+    if (order === 0) parts.reverse();
+    else if (order === 1) parts.push(...parts.splice(random.below(parts.length), 1));
+    const losing = random.oneIn(3);
+    for (const part of parts) {
+      if (losing && random.oneIn(4)) continue;
       if (random.oneIn(12)) this.#changeSlice(random.pick(SERVICES));
-      const fragment = (to < l4.length ? 0x2000 : 0) | (from / 8);
-      this.#send(client, ipv4({ ...ends, id, protocol: UDP, fragment }, l4.subarray(from, to)));
+      if (random.oneIn(60)) this.#changeService(random.pick(SERVICES));
+      if (random.oneIn(60)) this.#removeService(random.pick(SERVICES));
+      if (random.oneIn(12)) this.#pass(random.pick([1000, 29_000, 31_000]));
+      sends(part);
+    }
+  }
+
+  /** Something to fragment, and who sends it. */
+  #large(): [(packet: Uint8Array) => Journey, Uint8Array] | undefined {
+    const random = this.#random;
+    // Few identifications, so that they come again within the time that fragments are waited for.
+    const id = random.oneIn(3) ? random.below(3) : random.below(1 << 16);
+    if (random.oneIn(6)) {
+      const client = this.#client();
+      const destination = random.pick([...POD_NAMES.map((pod) => PODS[pod]), OUTSIDE[0], "10.152.183.11"]);
+      if (destination === client.address || (!(client.at in PODS) && destination === OUTSIDE[0])) return;
+      const rest = (random.between(1, 4) << 16) | 1;
+      const ask = icmpPacket({ source: client.address, destination, type: 8, rest, id }, counting(200));
+      return [(packet) => this.#send(client, packet), ask];
+    }
+    const name = random.pick([UDP, UDP, UDP, SCTP]);
+    const some = this.#connections.filter(({ protocol }) => protocol === name);
+    if (some.length === 0) return;
+    const { client, ends, server } = random.pick(some);
+    const packet = (of: Ends) =>
+      name === UDP
+        ? udpPacket({ ...of, id }, counting(200))
+        : sctpPacket({ ...of, id, chunk: SCTP_DATA, verificationTag: 1 }, counting(200));
+    if (server === undefined || random.oneIn(2)) return [(part) => this.#send(client, part), packet(ends)];
+    return [(part) => this.#answer(server.arrival, part), packet(turned(server.ends))];
+  }
+
+  /** Later fragments of packets whose first one does not come: more than may wait, by number or bytes. */
+  #flood(): void {
+    const random = this.#random;
+    const client = this.#client();
+    const destination = random.pick([OUTSIDE[1], "10.152.183.12", PODS.b1]);
+    if (!(client.at in PODS) && destination === OUTSIDE[1]) return;
+    const packets = random.between(1, 40);
+    const bytes = random.pick([8, 8, 8, 200, 1400, 1400]);
+    const count = bytes === 1400 ? random.between(600, 900) : random.between(1000, 1200);
+    const way = { source: client.address, destination, protocol: UDP };
+    for (let n = 0; n < count; n++) {
+      const fragment = 0x2000 | (1 + random.below(200));
+      this.#send(client, ipv4({ ...way, id: random.below(packets), fragment }, counting(bytes)));
     }
   }
 

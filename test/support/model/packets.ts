@@ -85,6 +85,8 @@ export interface Parsed {
   unchecked: boolean;
   tcp: { flags: number; sequence: number; acknowledgement: number; length: number; window: number } | null;
   sctp: { tag: number; chunk: number; initiateTag: number } | null;
+  /** An ICMP echo request. */
+  asksEcho: boolean;
   /** ICMP, not echo. */
   icmp: { type: number; code: number; quoted: Parsed | null } | null;
   /** What is behind the transport header. */
@@ -111,6 +113,7 @@ export function parsePacket(bytes: Uint8Array, quoted = false): Parsed {
     unchecked: false,
     tcp: null,
     sctp: null,
+    asksEcho: protocol === ICMP && !later && l4[0] === 8,
     icmp: null,
     payload: l4,
   };

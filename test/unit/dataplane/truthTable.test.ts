@@ -211,7 +211,7 @@ function ask(cluster: SimulatedCluster, from: string, to: string, protocol: Prot
     const journey = client.send(cluster, question(protocol, ends));
     const [arrival] = journey.arrivals;
     if (arrival === undefined) {
-      goes.add(journey.hops.at(-1)!.dropped);
+      goes.add(journey.hops.at(-1)!.dropped.join());
       continue;
     }
     if (isRefusal(arrival.packet, ends)) {
@@ -613,7 +613,7 @@ function socket(
     where(packet = question(protocol, ends)): string {
       const journey = client.send(cluster, packet);
       const [arrival] = journey.arrivals;
-      if (arrival === undefined) return journey.hops.at(-1)!.dropped;
+      if (arrival === undefined) return journey.hops.at(-1)!.dropped.join();
       return isRefusal(arrival.packet, ends) ? "reject" : arrival.at;
     },
   };
