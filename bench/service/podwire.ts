@@ -56,8 +56,9 @@ export class PodwireTranslator implements Translator {
   }
 
   /**
-   * The time from the signal to read the file again, which holds the Services, until a pod of this
-   * node gets a connection to one of them: reading, compiling and publishing the tables included.
+   * The time from when the file with the Services takes the place of the one without, the signal to
+   * read it next, until a pod of this node gets an answer from one of them: reading, compiling and
+   * publishing the tables included.
    */
   async load(side: Side, services: readonly BenchService[]): Promise<number> {
     const other = SIDES.find(([each]) => each === side)![1];
@@ -69,9 +70,10 @@ export class PodwireTranslator implements Translator {
     );
     try {
       await this.awaitLine(log, /^trying$/m);
-      const file = this.fileOf(side, other, services);
-      this.agents.write(side, file);
+      const replace = this.agents.prepare(side, this.fileOf(side, other, services));
+      // Before the agent can know of the file: it watches the directory as well.
       const start = process.hrtime.bigint();
+      replace();
       this.agents.reload(side);
       const connected = await this.awaitLine(log, /^connected (\d+)$/m);
       return Number(BigInt(connected[1]) - start) / 1e9;
@@ -95,11 +97,14 @@ export class PodwireTranslator implements Translator {
   private async awaitLine(log: string, line: RegExp): Promise<RegExpExecArray> {
     const deadline = performance.now() + LOAD_TIMEOUT_MS;
     for (;;) {
-      const found = line.exec(readFileSync(log, "utf8"));
+      const text = readFileSync(log, "utf8");
+      const found = line.exec(text);
       if (found !== null) return found;
       if (!this.agents.alive()) throw new TestbedError(`an agent ended\n${this.agents.logs()}`);
       if (performance.now() > deadline)
-        throw new TestbedError(`the services are not in effect in time\n${this.agents.logs()}`);
+        throw new TestbedError(
+          `the services are not in effect in time: nothing matches ${line}, the client says "${text.trim()}"\n${this.agents.logs()}`,
+        );
       await sleep(READY_STEP_MS);
     }
   }

@@ -55,12 +55,17 @@ export class Agents {
 
   /** Writes a node's config file at one blow. Returns its path. */
   write(side: Side, content: AgentFile): string {
+    this.prepare(side, content)();
+    return this.configFile(side);
+  }
+
+  /** Writes a node's config file beside the one in force. Returns what puts it in its place. */
+  prepare(side: Side, content: AgentFile): () => void {
     const file = this.configFile(side);
     mkdirSync(dirname(file), { recursive: true });
     // JSON is YAML.
     writeFileSync(`${file}.new`, JSON.stringify(content));
-    renameSync(`${file}.new`, file);
-    return file;
+    return () => renameSync(`${file}.new`, file);
   }
 
   /** Runs an agent's command line inside its node, to its end. */
