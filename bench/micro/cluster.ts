@@ -6,8 +6,26 @@ import { COUNTERS } from "../../src/packet/counters.js";
 import { ARENA } from "../../src/packet/layout.js";
 import { TxPlan } from "../../src/packet/TxPlan.js";
 import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
+import {
+  FLOW_ORIGINAL,
+  FLOW_PROTOCOL,
+  FLOW_REPLY,
+  FLOW_STATE,
+  FLOW_WORDS,
+  KEY_DESTINATION,
+  KEY_PORTS,
+  KEY_SOURCE,
+  UDP_STREAM,
+} from "../../src/tables/flowLayout.js";
+import {
+  FRONTEND_CLUSTER_IP,
+  RING_REJECT,
+  type ServiceImage,
+  ServiceTableBuilder,
+} from "../../src/tables/ServiceTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
 import type { TableInput } from "../../src/tables/TableInput.js";
+import * as ipv4 from "../../src/wire/ipv4.js";
 
 /** Port numbers of the node measured. */
 export const NODE_PORT = 0;
@@ -49,7 +67,12 @@ export function peerPod(index: number): number {
 }
 
 /** Capacity of the flow table. */
-const FLOWS = 65_536;
+const FLOWS = 262_144;
+
+const FIRST_CLUSTER_IP = address(10, 152, 0, 1);
+const FIRST_STRANGER = address(100, 64, 0, 1);
+export const SERVICE_PORT = 80;
+export const BACKEND_PORT = 8080;
 
 /** Tables of a node with two pods and `peers` other nodes. */
 export function clusterTables(peers: number, gso: boolean): Tables {
@@ -102,6 +125,46 @@ export function clusterTables(peers: number, gso: boolean): Tables {
       egressPorts: { first: 0, last: 0 },
     }),
   );
+}
+
+/** ClusterIP of Service `index`, which takes UDP and TCP at SERVICE_PORT. */
+export function clusterIp(index: number): number {
+  return (FIRST_CLUSTER_IP + index) | 0;
+}
+
+/** `count` Services; the only backend of each is the first pod behind peer 0. */
+export function clusterServices(count: number): ServiceImage {
+  const builder = new ServiceTableBuilder();
+  const ring = builder.acquireRing(Int32Array.of(peerPod(0), BACKEND_PORT, 0, 1));
+  for (let index = 0; index < count; index++) {
+    for (const protocol of [ipv4.PROTOCOL_TCP, ipv4.PROTOCOL_UDP])
+      builder.setFrontend(clusterIp(index), protocol, SERVICE_PORT, {
+        flags: FRONTEND_CLUSTER_IP,
+        affinitySeconds: 0,
+        inside: ring,
+        outside: RING_REJECT,
+        ranges: 0,
+        service: index + 1,
+      });
+  }
+  return builder.commit();
+}
+
+/** Puts `count` flows into a table that no packet of a benchmark belongs to. Throws where it is full. */
+export function addStrangers(flows: FlowTable, count: number): void {
+  const draft = new Int32Array(FLOW_WORDS);
+  draft[FLOW_PROTOCOL] = ipv4.PROTOCOL_UDP;
+  draft[FLOW_STATE] = UDP_STREAM;
+  for (let index = 0; index < count; index++) {
+    const client = (FIRST_STRANGER + index) | 0;
+    draft[FLOW_ORIGINAL + KEY_SOURCE] = client;
+    draft[FLOW_ORIGINAL + KEY_DESTINATION] = clusterIp(0);
+    draft[FLOW_ORIGINAL + KEY_PORTS] = (5000 << 16) | SERVICE_PORT;
+    draft[FLOW_REPLY + KEY_SOURCE] = peerPod(0);
+    draft[FLOW_REPLY + KEY_DESTINATION] = client;
+    draft[FLOW_REPLY + KEY_PORTS] = (BACKEND_PORT << 16) | 5000;
+    if (flows.insert(draft, 0) < 0) throw new Error("the flow table is full");
+  }
 }
 
 /** A dataplane whose sink forgets every plan. */

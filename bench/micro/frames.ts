@@ -1,6 +1,6 @@
 /**
  * Frames that stay in an arena and are received again and again: filling a batch writes back what
- * the stages changed in them (MACs, TTL), and the rows as a port would.
+ * the stages changed in them (MACs, TTL, addresses, ports, checksums), and the rows as a port would.
  */
 
 import type { Dataplane } from "../../src/dataplane/Dataplane.js";
@@ -26,25 +26,32 @@ export interface FrameSpec {
   sequence: number;
   /** Segment size of a GSO frame, 0 for a single one. */
   gsoSize: number;
+  /**
+   * Source << 16 | destination port: one for all, or those that frames take in turn. More than one
+   * only from a TAP, whose partial checksums do not cover ports.
+   */
+  ports?: Int32Array;
 }
 
 const L3 = ethernet.HEADER;
 const L4 = L3 + ipv4.HEADER_MIN;
 const TTL = 64;
-const SOURCE_PORT = 40_000;
-const DESTINATION_PORT = 5201;
+const PORTS = Int32Array.of((40_000 << 16) | 5201);
 
 export class FrameSource {
   readonly #dp: Dataplane;
-  readonly #specs: readonly FrameSpec[];
+  readonly specs: readonly FrameSpec[];
   /** Offset of each Ethernet header in the arena. */
   readonly #offsets: number[] = [];
   readonly #checksums: number[] = [];
+  readonly #l4Checksums: number[] = [];
+  /** Frames filled in so far: which of its ports a frame gets. */
+  #turn = 0;
 
   /** Writes the frames into the receive area of the dataplane's arena. */
   constructor(dp: Dataplane, specs: readonly FrameSpec[]) {
     this.#dp = dp;
-    this.#specs = specs;
+    this.specs = specs;
     let at = ARENA.rxTap + HEADROOM;
     for (const spec of specs) {
       this.#offsets.push(at);
@@ -56,15 +63,15 @@ export class FrameSource {
 
   /** Frames in a batch. */
   get count(): number {
-    return this.#specs.length;
+    return this.specs.length;
   }
 
   /** Fills the dataplane's batch, which is empty or done with. */
   fill(): void {
     const { batch, view } = this.#dp;
     batch.count = 0;
-    for (let n = 0; n < this.#specs.length; n++) {
-      const spec = this.#specs[n];
+    for (let n = 0; n < this.specs.length; n++) {
+      const spec = this.specs[n];
       const o = this.#offsets[n];
       const bytes = length(spec);
       if (spec.port === TUNNEL_PORT) {
@@ -84,6 +91,11 @@ export class FrameSource {
       }
       view.setUint8(o + L3 + ipv4.TTL, TTL);
       view.setUint16(o + L3 + ipv4.CHECKSUM, this.#checksums[n]);
+      view.setInt32(o + L3 + ipv4.SOURCE, spec.source);
+      view.setInt32(o + L3 + ipv4.DESTINATION, spec.destination);
+      const ports = spec.ports ?? PORTS;
+      view.setInt32(o + L4, ports[this.#turn++ % ports.length]);
+      view.setUint16(o + L4 + checksumField(spec), this.#l4Checksums[n]);
     }
   }
 
@@ -98,8 +110,7 @@ export class FrameSource {
     ethernet.emit(view, o, 0, 0, 0, 0, ethernet.TYPE_IPV4);
     ipv4.emit(view, o + L3, total, 1, ipv4.DONT_FRAGMENT, TTL, proto, spec.source, spec.destination);
     const t = o + L4;
-    view.setUint16(t + udp.SOURCE_PORT, SOURCE_PORT);
-    view.setUint16(t + udp.DESTINATION_PORT, DESTINATION_PORT);
+    view.setInt32(t, (spec.ports ?? PORTS)[0]);
     if (tcpFrame) {
       view.setUint32(t + tcp.SEQUENCE, spec.sequence);
       view.setUint32(t + tcp.ACKNOWLEDGEMENT, 1);
@@ -110,15 +121,21 @@ export class FrameSource {
       view.setUint16(t + udp.LENGTH, l4Bytes);
     }
     const pseudo = checksum.pseudo4(spec.source, spec.destination, proto) + l4Bytes;
-    const field = t + (tcpFrame ? tcp.CHECKSUM : udp.CHECKSUM);
+    const field = t + checksumField(spec);
     if (spec.port === TUNNEL_PORT) {
       view.setUint16(field, 0);
       view.setUint16(field, checksum.finish(checksum.sum(view, t, l4Bytes, pseudo)));
     } else {
       view.setUint16(field, checksum.fold(pseudo));
     }
+    this.#l4Checksums.push(view.getUint16(field));
     return view.getUint16(o + L3 + ipv4.CHECKSUM);
   }
+}
+
+/** Offset of the checksum in the transport header. */
+function checksumField(spec: FrameSpec): number {
+  return spec.protocol === "tcp" ? tcp.CHECKSUM : udp.CHECKSUM;
 }
 
 /** Bytes from the Ethernet header on. */

@@ -1,5 +1,6 @@
 /** The dataplane without I/O: stage by stage, and whole, for the kinds of traffic that differ. */
 
+import { conntrack } from "../../src/dataplane/conntrack.js";
 import type { Dataplane } from "../../src/dataplane/Dataplane.js";
 import { encap } from "../../src/dataplane/encap.js";
 import { neighbor } from "../../src/dataplane/neighbor.js";
@@ -9,6 +10,10 @@ import { policy } from "../../src/dataplane/policy.js";
 import { route } from "../../src/dataplane/route.js";
 import { COUNT_FORWARDED, COUNT_RECEIVED } from "../../src/packet/counters.js";
 import {
+  addStrangers,
+  BACKEND_PORT,
+  clusterIp,
+  clusterServices,
   clusterTables,
   endBreath,
   idleDataplane,
@@ -17,6 +22,7 @@ import {
   POD_ADDRESS,
   POD_PORT,
   peerPod,
+  SERVICE_PORT,
   TUNNEL_PORT,
 } from "./cluster.js";
 import { FrameSource, type FrameSpec } from "./frames.js";
@@ -58,6 +64,7 @@ export function stageSuite(): MicroSuite {
     ["parse", parse],
     ["neighbor", neighbor],
     ["policy", policy],
+    ["conntrack", conntrack],
     ["route", route],
     ["encap", encap],
   ];
@@ -110,6 +117,98 @@ export function pipelineSuite(): MicroSuite {
   };
 }
 
+/** Flows that no packet belongs to, beside those that are used. */
+const STRANGERS = [1_000, 100_000];
+const SERVICES = [1, 10_000];
+/** Flows of one pod to one ClusterIP. */
+const OWN_FLOWS = [1, 1_000, 60_000];
+const FIRST_CLIENT_PORT = 1024;
+
+/** Client ports of `count` flows, in an order in which neighbours lie apart. */
+function flowPorts(count: number, serverPort: number): Int32Array {
+  const STEP = 7919;
+  return Int32Array.from(
+    { length: count },
+    (_, n) => ((FIRST_CLIENT_PORT + ((n * STEP) % count)) << 16) | serverPort,
+  );
+}
+
+const TO_SERVICE: FrameSpec = { ...smallOut(0), destination: clusterIp(0) };
+const TSO_TO_SERVICE: FrameSpec = {
+  ...TSO_OUT,
+  destination: clusterIp(0),
+  ports: flowPorts(1, SERVICE_PORT),
+};
+
+/** The pipeline with flows and Services: what they cost traffic that is none of theirs, and their own. */
+export function flowSuite(): MicroSuite {
+  const plain = (name: string, strangers: number, services: number) =>
+    whole(`UDP 64 B, pod to VTEP, ${name}`, false, repeat(smallOut(0), BATCH), BATCH, (dp) => {
+      addStrangers(dp.flows, strangers);
+      if (services > 0) dp.services.adopt(clusterServices(services));
+    });
+  const withService = (services: number) => (dp: Dataplane) => dp.services.adopt(clusterServices(services));
+  return {
+    title: "The whole pipeline with flows and Services",
+    unit: "packet",
+    cumulative: false,
+    cases: [
+      plain("no flows", 0, 0),
+      ...STRANGERS.map((count) => plain(`${count.toLocaleString("en")} flows of others`, count, 0)),
+      ...SERVICES.map((count) => plain(`${count.toLocaleString("en")} Services`, 1, count)),
+      ...OWN_FLOWS.map((count) =>
+        whole(
+          `UDP 64 B, pod to ClusterIP, ${count.toLocaleString("en")} flows`,
+          false,
+          repeat({ ...TO_SERVICE, ports: flowPorts(count, SERVICE_PORT) }, BATCH),
+          BATCH,
+          withService(1),
+        ),
+      ),
+      replies("UDP 64 B, VTEP to pod, reply of a ClusterIP, merged"),
+      whole("TCP 64 KiB, pod to ClusterIP, per segment", false, [TSO_TO_SERVICE], SEGMENTS, withService(1)),
+      firstPackets("UDP 64 B, pod to ClusterIP, each begins a flow and ends one"),
+    ],
+  };
+}
+
+/** What comes back through a ClusterIP, once a packet to it has begun the flow. */
+function replies(name: string): MicroCase {
+  const { dp, frames } = set(false, repeat({ ...SMALL_IN, ports: REPLY_PORTS }, BATCH));
+  dp.services.adopt(clusterServices(1));
+  const first = new FrameSource(dp, [{ ...TO_SERVICE, ports: flowPorts(1, SERVICE_PORT) }]);
+  first.fill();
+  runPipeline(dp);
+  endBreath(dp);
+  if (dp.flows.size !== 1) throw new Error(`${name}: no flow`);
+  // Both sources have the same memory: what was there first is written again.
+  const again = new FrameSource(dp, frames.specs);
+  return timed(name, dp, again, BATCH);
+}
+
+const REPLY_PORTS = Int32Array.of((BACKEND_PORT << 16) | FIRST_CLIENT_PORT);
+
+/** Packets of flows that end before their turn comes again: insertion and removal. */
+function firstPackets(name: string): MicroCase {
+  const { dp, frames } = set(
+    false,
+    repeat({ ...TO_SERVICE, ports: flowPorts(OWN_FLOWS[2], SERVICE_PORT) }, BATCH),
+  );
+  dp.services.adopt(clusterServices(1));
+  return {
+    name,
+    operations: BATCH,
+    run() {
+      frames.fill();
+      dp.flows.enterBreath();
+      runPipeline(dp);
+      for (let i = 0; i < BATCH; i++) dp.flows.remove(dp.batch.flow[i]);
+      dp.flows.leaveBreath();
+      endBreath(dp);
+    },
+  };
+}
+
 function repeat(spec: FrameSpec, count: number): FrameSpec[] {
   return Array.from({ length: count }, () => spec);
 }
@@ -119,18 +218,37 @@ function set(gso: boolean, specs: readonly FrameSpec[]): { dp: Dataplane; frames
   return { dp, frames: new FrameSource(dp, specs) };
 }
 
-/** A case over everything. Throws where the dataplane does not forward what it is given. */
-function whole(name: string, gso: boolean, specs: readonly FrameSpec[], operations: number): MicroCase {
+/** A case over everything; `prepare` fills the tables first. */
+function whole(
+  name: string,
+  gso: boolean,
+  specs: readonly FrameSpec[],
+  operations: number,
+  prepare: (dp: Dataplane) => void = () => {},
+): MicroCase {
   const { dp, frames } = set(gso, specs);
+  prepare(dp);
+  return timed(name, dp, frames, operations);
+}
+
+/** Times the pipeline over `frames`. Throws where the dataplane does not forward what it is given. */
+function timed(name: string, dp: Dataplane, frames: FrameSource, operations: number): MicroCase {
+  const { counters } = dp;
   const run = () => {
     frames.fill();
     runPipeline(dp);
     endBreath(dp);
   };
+  const received = counters[COUNT_RECEIVED];
+  const forwarded = counters[COUNT_FORWARDED];
   run();
-  const { counters } = dp;
-  if (counters[COUNT_RECEIVED] !== frames.count || counters[COUNT_FORWARDED] !== frames.count) {
-    throw new Error(`${name}: ${counters[COUNT_FORWARDED]} of ${frames.count} frames were forwarded`);
+  if (
+    counters[COUNT_RECEIVED] - received !== frames.count ||
+    counters[COUNT_FORWARDED] - forwarded !== frames.count
+  ) {
+    throw new Error(
+      `${name}: ${counters[COUNT_FORWARDED] - forwarded} of ${frames.count} frames were forwarded`,
+    );
   }
   return { name, operations, run };
 }

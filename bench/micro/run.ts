@@ -9,7 +9,7 @@ import { describeMachine, formatMachine } from "../machine.js";
 import { formatNumber, renderTable } from "../table.js";
 import { checksumSuite } from "./checksum.js";
 import { lookupSuite } from "./lookup.js";
-import { pipelineSuite, stageSuite } from "./pipeline.js";
+import { flowSuite, pipelineSuite, stageSuite } from "./pipeline.js";
 import { type MicroResult, type MicroSuite, runSuite } from "./suite.js";
 
 const SUITES: Record<string, () => MicroSuite> = {
@@ -17,6 +17,7 @@ const SUITES: Record<string, () => MicroSuite> = {
   lookup: lookupSuite,
   stages: stageSuite,
   pipeline: pipelineSuite,
+  flows: flowSuite,
 };
 
 const HELP = `npm run bench -- micro [options]
