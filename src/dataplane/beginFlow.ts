@@ -64,6 +64,7 @@ import {
   isLoopbackOfNode,
   isOwn,
   loadBalance,
+  nodePortOf,
 } from "./loadBalance.js";
 import { speaksAsNode } from "./policy.js";
 import { reject } from "./reject.js";
@@ -88,12 +89,14 @@ export function beginFlow(dp: Dataplane, i: number): void {
   const fromNode = batch.port[i] === tables.nodePort;
   const inside = !fromNode || isOwn(tables, source) || tables.inPool(source);
   if (services.size > 0) {
-    const row = frontendOf(dp, i);
+    // Most packets are for no Service: one lookup tells.
+    const asked = services.isServiceAddress(destination);
+    const row = asked ? frontendOf(dp, i) : nodePortOf(dp, i);
     if (row >= 0) {
       beginService(dp, i, row, inside, fromNode);
       return;
     }
-    if (services.isServiceAddress(destination)) {
+    if (asked) {
       reject(dp, i);
       dp.drop(i, DropReason.noServicePort);
       return;

@@ -11,7 +11,7 @@
  * to a pod is not used for another to the same pod by way of a Service). All other packets between
  * pods pass: their way back is that of any packet.
  */
-import { KIND_IPV4, PENDING, VIA_NODE } from "../packet/Batch.js";
+import { type Batch, KIND_IPV4, PENDING, VIA_NODE, VIA_ROUTE } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
 import { FLAG_EGRESS, FLOW_FLAGS } from "../tables/flowLayout.js";
 import * as ipv4 from "../wire/ipv4.js";
@@ -24,7 +24,7 @@ import { frontendOf } from "./loadBalance.js";
 export function conntrack(dp: Dataplane): void {
   const { batch, flows, rows } = dp;
   const { verdict, kind, fragment, protocol, ports, flow, direction } = batch;
-  const { source, destination, tag, heard } = batch;
+  const { source, destination, tag, heard, via } = batch;
   let count = 0;
   let laterFragments = 0;
   for (let i = 0; i < batch.count; i++) {
@@ -38,14 +38,20 @@ export function conntrack(dp: Dataplane): void {
   }
   // Without flows there is nothing to look up; the columns say "none" from the start.
   if (flows.size > 0) flows.lookup(rows, count, source, destination, ports, protocol, tag, flow, direction);
+  // Datagrams between pods often come together: what began nothing begins nothing the next time.
+  let plain = -1;
   for (let n = 0; n < count; n++) {
     const i = rows[n];
+    if (plain >= 0 && flow[i] < 0 && isLike(batch, i, plain)) continue;
     if (flow[i] < 0 || !followFlow(dp, i)) {
       if (heard[i] === 0 || asksForNodePort(dp, i)) beginFlow(dp, i);
       else dropHeard(dp, i);
     }
     if (flow[i] >= 0 && staysAtNode(dp, i, flow[i])) dropHeard(dp, i);
     if (fragment[i] !== 0 && flow[i] < 0) dp.fragments.noteVerdict(dp, i);
+    if (flow[i] < 0 && protocol[i] === ipv4.PROTOCOL_UDP) {
+      plain = verdict[i] === PENDING && via[i] === VIA_ROUTE && fragment[i] === 0 ? i : -1;
+    }
   }
   for (let i = 0; laterFragments > 0; i++) {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
@@ -77,4 +83,20 @@ function staysAtNode(dp: Dataplane, i: number, record: number): boolean {
 
 function asksForNodePort(dp: Dataplane, i: number): boolean {
   return dp.batch.protocol[i] === ipv4.PROTOCOL_UDP && dp.services.size > 0 && frontendOf(dp, i) >= 0;
+}
+
+/** Whether row `i` came the same way, from and to the same, as `other`, which is UDP and whole. */
+function isLike(batch: Batch, i: number, other: number): boolean {
+  const { source, destination, ports, protocol, vtep, port, tag, fragment, heard } = batch;
+  return (
+    ports[i] === ports[other] &&
+    source[i] === source[other] &&
+    destination[i] === destination[other] &&
+    protocol[i] === protocol[other] &&
+    vtep[i] === vtep[other] &&
+    port[i] === port[other] &&
+    tag[i] === tag[other] &&
+    heard[i] === heard[other] &&
+    fragment[i] === 0
+  );
 }

@@ -22,19 +22,25 @@ export const BALANCE_SOURCE_RANGE = -4;
  * address of its own, it does by a rule for an address at which NodePorts answer.
  */
 export function frontendOf(dp: Dataplane, i: number): number {
-  const { batch, services, tables } = dp;
-  const destination = batch.destination[i];
-  const protocol = batch.protocol[i];
+  const { batch, services } = dp;
   const l4Port = batch.ports[i] & 0xffff;
   // Key 0 stands for the address itself: no port of a Service has it.
   if (l4Port === 0) return -1;
-  const row = services.find(destination, protocol, l4Port);
-  if (row >= 0) return row;
+  const row = services.find(batch.destination[i], batch.protocol[i], l4Port);
+  return row >= 0 ? row : nodePortOf(dp, i);
+}
+
+/** The same for a row whose destination is no Service's own address: only NodePorts are left. */
+export function nodePortOf(dp: Dataplane, i: number): number {
+  const { batch, services, tables } = dp;
+  const destination = batch.destination[i];
+  const l4Port = batch.ports[i] & 0xffff;
+  if (l4Port === 0) return -1;
   const own = ipv4.isLoopback(destination)
     ? isLoopbackOfNode(dp, i)
     : destination === tables.underlayAddress ||
       (batch.vtep[i] < 0 && batch.port[i] === tables.nodePort && isOwn(tables, destination));
-  return own ? services.findNodePort(protocol, l4Port) : -1;
+  return own ? services.findNodePort(batch.protocol[i], l4Port) : -1;
 }
 
 /**
