@@ -18,7 +18,7 @@
  */
 import { VIA_NODE } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";
-import { INSERT_FULL, INSERT_ORIGINAL_TAKEN } from "../tables/FlowTable.js";
+import { INSERT_FULL, INSERT_ORIGINAL_TAKEN, INSERT_REPLY_TAKEN } from "../tables/FlowTable.js";
 import {
   echoPorts,
   FLAG_ADOPTED,
@@ -32,6 +32,7 @@ import {
   FLOW_INGRESS,
   FLOW_ORIGINAL,
   FLOW_OUT,
+  FLOW_PRIVATE,
   FLOW_PROTOCOL,
   FLOW_REPLY,
   FLOW_SERVICE,
@@ -44,6 +45,9 @@ import {
   OUT_NODE,
   OUT_ROUTE,
   TCP_ADOPTED,
+  TCP_CLOSE,
+  TCP_END,
+  TCP_TIME_WAIT,
   turnedPorts,
 } from "../tables/flowLayout.js";
 import { ROUTE_PORT, ROUTE_VTEP, routeTarget, routeTo } from "../tables/RouteTable.js";
@@ -72,6 +76,8 @@ import { firstState, trackRow } from "./trackRow.js";
 
 /** Ports that are tried where a tuple is taken, before the packet is given up. */
 const PORT_TRIES = 128;
+/** Of these, the last ones that may end a closing connection (Linux: NF_NAT_HARDER_THRESH). */
+const REUSE_TRIES = 32;
 /** Where another source port is taken from: above those of servers, below the node's own ranges. */
 const FIRST_PORT = 1024;
 const PORT_COUNT = 28_000;
@@ -230,7 +236,9 @@ function insertEgress(
 /**
  * Inserts the flow that row `i` begins and sends the row along. `to` and `l4Port` are where it goes,
  * `source` what it leaves with. Where another flow has the reply's tuple already, the source port is
- * another one (what Linux does where a tuple is taken).
+ * another one (what Linux does where a tuple is taken). A client that opens tens of thousands of
+ * connections to one backend by several ways within a TIME_WAIT finds all of those taken as well, by
+ * connections that are over: then one of them ends early.
  */
 function insertFlow(
   dp: Dataplane,
@@ -257,7 +265,12 @@ function insertFlow(
     // Steps of a prime, so that tries of one flow do not follow those of the next.
     const port = FIRST_PORT + ((own + n * 7919) % PORT_COUNT);
     draft[FLOW_REPLY + KEY_PORTS] = replyPorts(protocol, l4Port, port);
-    if (settled(dp, i, flows.insert(draft, dp.nowMs))) return;
+    let result = flows.insert(draft, dp.nowMs);
+    if (result === INSERT_REPLY_TAKEN && n > PORT_TRIES - REUSE_TRIES && mayReplace(dp, i, flows.conflict)) {
+      flows.remove(flows.conflict >> 1);
+      result = flows.insert(draft, dp.nowMs);
+    }
+    if (settled(dp, i, result)) return;
   }
   dp.drop(i, DropReason.tupleTaken);
 }
@@ -348,6 +361,24 @@ function isNodes(tables: Tables, address: number): boolean {
 function leadsToPod(tables: Tables, address: number): boolean {
   const route = tables.routes.lookup(address);
   return routeTo(route) === ROUTE_PORT && routeTarget(route) !== tables.nodePort;
+}
+
+/**
+ * Whether row `i`, which opens a TCP connection, may have the tuple of the flow in `conflict`: one
+ * that is closed, whose client has another port than it knows itself, and behind whose last sequence
+ * number this one begins, so that the server takes the SYN for a new connection's (Linux:
+ * nf_nat_may_kill, nf_seq_has_advanced).
+ */
+function mayReplace(dp: Dataplane, i: number, conflict: number): boolean {
+  const { batch, flows, view } = dp;
+  if (conflict < 0 || (conflict & 1) === 0 || !opensTcp(dp, i)) return false;
+  const { words } = flows;
+  const base = flows.base(conflict >> 1);
+  const state = words[base + FLOW_STATE];
+  if (state !== TCP_TIME_WAIT && state !== TCP_CLOSE) return false;
+  if ((words[base + FLOW_FLAGS] & FLAG_SNAT) === 0) return false;
+  const sequence = view.getInt32(batch.l4[i] + tcp.SEQUENCE);
+  return ((sequence - words[base + FLOW_PRIVATE + TCP_END]) | 0) > 0;
 }
 
 /** Whether row `i` is the first segment of a TCP connection. */
