@@ -9,7 +9,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostNamespace, inNetwork, type Place, pageOf, podNamespace } from "./plan.js";
 import { type CommandResult, run } from "./processes.js";
-import { complaintOf, fetchPage, inTurn, TIMEOUT_SECONDS } from "./walk.js";
+import { complaintOf, fetchPage, inTurn, nameServers, TIMEOUT_SECONDS } from "./walk.js";
 import { type LabPod, type LabService, NODES, PC, SERVICES, type ServiceStep } from "./walkthrough.js";
 
 /** Each probe asks so often: enough that each of four pods gets some. */
@@ -131,6 +131,7 @@ export async function walkServices(
   pods: readonly LabPod[],
   signal: AbortSignal,
 ): Promise<ServiceResult[]> {
+  await nameServers(pods);
   await settle(probes, signal);
   return inTurn(probes, signal, (probe) => walkProbe(probe, pods));
 }

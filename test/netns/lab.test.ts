@@ -310,6 +310,8 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(status.stdout).toMatch(/k8s-master.*ready/);
     expect(lab("restart", "k8s-worker02")).toMatchObject({ code: 0 });
     expect(lab("status").code).toBe(0);
+    const walk = lab("walk", "--step", "3");
+    expect(walk.code, walk.stdout).toBe(0);
     expect(lab("restart", "k8s-worker9").stderr).toContain('no node "k8s-worker9"');
   });
 
