@@ -79,7 +79,8 @@ describe.skipIf(reason !== "")(`NetlinkHost ${reason}`, () => {
     await withLink(async (namespace, link) => {
       await namespace.addAddress(link, address, 32);
       await namespace.addAddress(link, address, 32);
-      expect(await namespace.addresses(link.index)).toEqual([{ index: link.index, address, length: 32 }]);
+      const own = { index: link.index, address, length: 32, scope: 0, secondary: false };
+      expect(await namespace.addresses(link.index)).toEqual([own]);
       expect((await namespace.addresses()).map((each) => formatIpv4(each.address))).toEqual([
         "127.0.0.1",
         "10.1.235.193",
