@@ -7,7 +7,7 @@ import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
 import { Arena } from "../packet/Arena.js";
-import { COUNT_CPU_LATENCY_REQUESTS, COUNT_SLEEPS } from "../packet/counters.js";
+import { COUNT_CPU_LATENCY_REQUESTS, COUNT_RECEIVED, COUNT_SLEEPS } from "../packet/counters.js";
 import { ARENA, MAX_PEERS, PORT_UDP } from "../packet/layout.js";
 import { FlowTable } from "../tables/FlowTable.js";
 import { buildTableImage, Tables } from "../tables/TableImage.js";
@@ -102,7 +102,7 @@ function run(): void {
     const timeout = upkeep.longestWait(longest, breather.dataplane.nowMs);
     const busy = breather.breathe(timeout, timeout === 0 ? 0 : data.spinUs);
     upkeep.tend(breather.dataplane.nowMs, busy);
-    latency.look(breather.dataplane.nowUs, counters[COUNT_SLEEPS]);
+    latency.look(breather.dataplane.nowUs, counters[COUNT_SLEEPS], counters[COUNT_RECEIVED]);
     counters[COUNT_CPU_LATENCY_REQUESTS] = latency.requests;
     if (control[CONTROL_SENT] === seen) continue;
     seen = Atomics.load(control, CONTROL_SENT);

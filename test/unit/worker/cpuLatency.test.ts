@@ -21,21 +21,23 @@ class FakeDevice implements LatencyDevice {
 class Thread {
   nowUs = 5_000_000;
   sleeps = 7;
+  frames = 40;
 
   constructor(readonly latency: CpuLatency) {}
 
-  sleepEvery(everyUs: number, forUs: number): void {
+  sleepEvery(everyUs: number, forUs: number, frames = 2): void {
     for (const end = this.nowUs + forUs; this.nowUs < end; ) {
       this.nowUs += everyUs;
       this.sleeps++;
-      this.latency.look(this.nowUs, this.sleeps);
+      this.frames += frames;
+      this.latency.look(this.nowUs, this.sleeps, this.frames);
     }
   }
 
   spinFor(forUs: number): void {
     for (const end = this.nowUs + forUs; this.nowUs < end; ) {
       this.nowUs += 50;
-      this.latency.look(this.nowUs, this.sleeps);
+      this.latency.look(this.nowUs, this.sleeps, this.frames);
     }
   }
 }
@@ -44,14 +46,14 @@ describe("CPU latency", () => {
   it("is requested once a thread is woken often, and released once it is not", () => {
     const device = new FakeDevice();
     const thread = new Thread(new CpuLatency(device));
-    thread.sleepEvery(2000, WINDOW_US);
+    thread.sleepEvery(2000, 2 * WINDOW_US);
     expect(thread.latency.held).toBe(true);
     thread.sleepEvery(2000, 20 * WINDOW_US);
     expect(device.log).toEqual(["request"]);
     thread.sleepEvery(WINDOW_US, 2 * WINDOW_US);
     expect(thread.latency.held).toBe(false);
     expect(device.log).toEqual(["request", "release"]);
-    thread.sleepEvery(2000, WINDOW_US);
+    thread.sleepEvery(2000, 2 * WINDOW_US);
     expect(thread.latency.requests).toBe(2);
   });
 
@@ -65,8 +67,18 @@ describe("CPU latency", () => {
   it("is not needed by a thread that never sleeps", () => {
     const device = new FakeDevice();
     const thread = new Thread(new CpuLatency(device));
-    thread.sleepEvery(1000, WINDOW_US);
+    thread.sleepEvery(1000, 2 * WINDOW_US);
     thread.spinFor(3 * WINDOW_US);
+    expect(device.log).toEqual(["request", "release"]);
+  });
+
+  it("is let go at once under load, and not asked for", () => {
+    const device = new FakeDevice();
+    const thread = new Thread(new CpuLatency(device));
+    thread.sleepEvery(2000, 2 * WINDOW_US);
+    thread.sleepEvery(2000, WINDOW_US / 2, 100);
+    expect(device.log).toEqual(["request", "release"]);
+    thread.sleepEvery(2000, 20 * WINDOW_US, 100);
     expect(device.log).toEqual(["request", "release"]);
   });
 
@@ -83,7 +95,7 @@ describe("CPU latency", () => {
   it("is released as its thread ends", () => {
     const device = new FakeDevice();
     const thread = new Thread(new CpuLatency(device));
-    thread.sleepEvery(1000, WINDOW_US);
+    thread.sleepEvery(1000, 2 * WINDOW_US);
     thread.latency.release();
     thread.latency.release();
     expect(device.log).toEqual(["request", "release"]);
