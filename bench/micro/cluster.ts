@@ -24,7 +24,7 @@ import {
   ServiceTableBuilder,
 } from "../../src/tables/ServiceTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
-import type { TableInput } from "../../src/tables/TableInput.js";
+import { NO_ANNOUNCEMENT, type TableInput } from "../../src/tables/TableInput.js";
 import * as ipv4 from "../../src/wire/ipv4.js";
 
 /** Port numbers of the node measured. */
@@ -123,6 +123,7 @@ export function clusterTables(peers: number, gso: boolean): Tables {
       routes,
       egress: [],
       egressPorts: { first: 0, last: 0 },
+      announce: NO_ANNOUNCEMENT,
     }),
   );
 }

@@ -5,7 +5,7 @@
  */
 import type { AgentConfig } from "../model/AgentConfig.js";
 import { containsAddress, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
-import type { TableInput } from "../tables/TableInput.js";
+import { NO_ANNOUNCEMENT, type TableInput } from "../tables/TableInput.js";
 import { overlayMtu } from "./host.js";
 import { GSO_MAC, macOf, podMac, vtepMac } from "./mac.js";
 
@@ -72,6 +72,7 @@ export function tableInput(config: AgentConfig, facts: TableFacts): TableInput {
     routes: [],
     egress: facts.egress,
     egressPorts: config.serviceHost?.egressPorts ?? NO_PORTS,
+    announce: NO_ANNOUNCEMENT,
   };
   if (facts.node !== null) {
     const { port, uso } = facts.node;

@@ -11,17 +11,19 @@
  *   │ fdb     Fdb                                                │
  *   │ routes  RouteTable, IPv4 (IPv6 gets a section of its own)  │
  *   │ egress  count, then (mask, address, source), longest first │
+ *   │ vips    VipTable                                           │
  *   └────────────────────────────────────────────────────────────┘
  */
 import { buildFdb, Fdb } from "./Fdb.js";
 import { buildPortTable, PortTable } from "./PortTable.js";
 import { buildRouteTable, mask, RouteTable } from "./RouteTable.js";
 import type { TableInput } from "./TableInput.js";
+import { buildVipTable, VipTable } from "./VipTable.js";
 
 const MAGIC = 0x50775431; // "PwT1"
-const VERSION = 3;
+const VERSION = 4;
 const HEADER_WORDS = 16;
-const NODE_WORDS = 16;
+const NODE_WORDS = 32;
 /** What every IPv4 link must carry (RFC 791), and the longest packet. */
 const MIN_MTU = 68;
 const MAX_MTU = 65535;
@@ -47,6 +49,9 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     input.egressPorts.last,
     n.icmpPort,
     n.reassemblyPort,
+    input.announce.port,
+    input.announce.mac.hi,
+    input.announce.mac.lo,
   );
   const pools = Int32Array.from([
     input.pools.length,
@@ -61,6 +66,7 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     buildFdb(input.vteps),
     buildRouteTable(input.routes),
     buildEgress(input.egress),
+    buildVipTable(input.announce),
   ];
   const words = HEADER_WORDS + sections.reduce((sum, s) => sum + s.length, 0);
   const image = new Int32Array(new SharedArrayBuffer(words * 4));
@@ -102,9 +108,14 @@ export class Tables {
   readonly lastEgressPort: number;
   readonly icmpPort: number;
   readonly reassemblyPort: number;
+  /** Port number of the packet socket on the LAN, -1 without, and the MAC there. */
+  readonly lanPort: number;
+  readonly lanMacHi: number;
+  readonly lanMacLo: number;
   readonly ports: PortTable;
   readonly fdb: Fdb;
   readonly routes: RouteTable;
+  readonly vips: VipTable;
   readonly #image: Int32Array;
   readonly #pools: number;
   readonly #egress: number;
@@ -133,11 +144,15 @@ export class Tables {
     this.lastEgressPort = image[node + 13];
     this.icmpPort = image[node + 14];
     this.reassemblyPort = image[node + 15];
+    this.lanPort = image[node + 16];
+    this.lanMacHi = image[node + 17];
+    this.lanMacLo = image[node + 18];
     this.#pools = image[4];
     this.ports = new PortTable(image, image[5]);
     this.fdb = new Fdb(image, image[6]);
     this.routes = new RouteTable(image, image[7]);
     this.#egress = image[8];
+    this.vips = new VipTable(image, image[9]);
   }
 
   /** The node's address with which a packet leaves the cluster for this one; 0 where there is no way. */

@@ -11,6 +11,21 @@ export interface Mac {
   lo: number;
 }
 
+/** Load-balancer addresses on the LAN (VipTable). */
+export interface AnnounceInput {
+  /** Port number of the packet socket on the LAN interface, -1 without. */
+  port: number;
+  /** MAC of the LAN interface. */
+  mac: Mac;
+  /** LAN interfaces of other nodes, by VTEP index. */
+  nodes: { node: number; mac: Mac }[];
+  /** `order`: VTEP indices, THIS_NODE for this one; the first that is alive owns the address. */
+  vips: { address: number; order: number[] }[];
+}
+
+/** Nothing to announce. */
+export const NO_ANNOUNCEMENT: AnnounceInput = { port: -1, mac: { hi: 0, lo: 0 }, nodes: [], vips: [] };
+
 export interface TableInput {
   node: {
     /** podwire0's address, also the source of ICMP errors. */
@@ -58,6 +73,7 @@ export interface TableInput {
     /** It is a podwire agent, which sends replies back to where a flow came through. */
     tags: boolean;
   }[];
+  announce: AnnounceInput;
   /**
    * Source addresses with which the node's own routes leave for the outside, by prefix; 0 where they
    * do not lead there.

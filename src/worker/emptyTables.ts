@@ -1,5 +1,5 @@
 /** Tables before the first image: no port has a role, so every frame is dropped and counted. */
-import type { TableInput } from "../tables/TableInput.js";
+import { NO_ANNOUNCEMENT, type TableInput } from "../tables/TableInput.js";
 
 export const EMPTY_TABLES: TableInput = {
   node: {
@@ -19,6 +19,7 @@ export const EMPTY_TABLES: TableInput = {
   pools: [],
   ports: [],
   vteps: [],
+  announce: NO_ANNOUNCEMENT,
   routes: [],
   egress: [],
   egressPorts: { first: 0, last: 0 },

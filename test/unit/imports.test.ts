@@ -29,6 +29,7 @@ const TABLE: Record<string, Rule> = {
   liveness: pure(["wire", "packet", "tables"]),
   // A hash function is pure.
   desired: pure(["model", "tables"], ["crypto"]),
+  announce: pure(["model", "kube"], ["crypto"]),
   binding: free([]),
   port: free(["packet", "wire", "binding"]),
   worker: free(["dataplane", "liveness", "port", "packet", "tables", "binding"]),
