@@ -50,3 +50,26 @@ export function turnIntoReply(view: DataView, o: number, hi: number, lo: number)
   view.setInt32(o + SENDER_HARDWARE + 2, lo);
   view.setInt32(o + SENDER_PROTOCOL, target);
 }
+
+/** Writes an ARP packet of LENGTH bytes. */
+export function emit(
+  view: DataView,
+  o: number,
+  op: number,
+  senderHi: number,
+  senderLo: number,
+  sender: number,
+  targetHi: number,
+  targetLo: number,
+  target: number,
+): void {
+  view.setInt32(o, 0x00010800);
+  view.setUint16(o + HARDWARE_LENGTH, 0x0604);
+  view.setUint16(o + OPERATION, op);
+  view.setUint16(o + SENDER_HARDWARE, senderHi);
+  view.setInt32(o + SENDER_HARDWARE + 2, senderLo);
+  view.setInt32(o + SENDER_PROTOCOL, sender);
+  view.setUint16(o + TARGET_HARDWARE, targetHi);
+  view.setInt32(o + TARGET_HARDWARE + 2, targetLo);
+  view.setInt32(o + TARGET_PROTOCOL, target);
+}

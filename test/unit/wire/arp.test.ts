@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import * as arp from "../../../src/wire/arp.js";
 import { address, hex, toHex } from "../../support/frames.js";
-import { viewOf } from "./buffers.js";
+import { prefilled, viewOf } from "./buffers.js";
 
 /** Who has 169.254.1.1, tell 10.1.235.193. */
 const REQUEST = "0001 0800 06 04 0001 02700a01ebc1 0a01ebc1 000000000000 a9fe0101";
@@ -29,6 +29,14 @@ describe("arp", () => {
     arp.turnIntoReply(new DataView(bytes.buffer), 2, 0xeeee, 0xeeeeeeee | 0);
     expect(toHex(bytes)).toBe(
       toHex(hex("a5a5 0001 0800 06 04 0002 eeeeeeeeeeee a9fe0101 02700a01ebc1 0a01ebc1 a5a5")),
+    );
+  });
+
+  it("writes every byte of a packet, and no other", () => {
+    const { bytes, view } = prefilled(32);
+    arp.emit(view, 2, arp.REPLY, 0x0270, 0x0a01ebc1, 0x0a01ebc1, 0xeeee, 0xeeeeeeee | 0, 0xa9fe0101 | 0);
+    expect(toHex(bytes)).toBe(
+      toHex(hex("a5a5 0001 0800 06 04 0002 02700a01ebc1 0a01ebc1 eeeeeeeeeeee a9fe0101 a5a5")),
     );
   });
 });
