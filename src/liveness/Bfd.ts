@@ -301,14 +301,24 @@ export class Bfd {
     return wire.VALID;
   }
 
+  /**
+   * Gives up sessions that the peers have given up because this node stood still. To be called
+   * before packets that were queued meanwhile are read, so that nobody acts for an owner that it no
+   * longer is; receive and advance do so too.
+   */
+  noticeStandstill(nowUs: number): void {
+    if (nowUs < this.nextUs) return;
+    for (let i = 0; i < this.#count; i++) {
+      if (this.#isGivenUp(this.#peers[i], nowUs)) this.#giveUp(this.#peers[i], nowUs);
+    }
+  }
+
   /** Gives up peers whose detection time is over, and sends what is due. */
   advance(nowUs: number): void {
     if (nowUs < this.nextUs) return;
     const peers = this.#peers;
     // First of all, since nobody may be taken for dead by a node that has itself stood still.
-    for (let i = 0; i < this.#count; i++) {
-      if (this.#isGivenUp(peers[i], nowUs)) this.#giveUp(peers[i], nowUs);
-    }
+    this.noticeStandstill(nowUs);
     this.nextUs = NEVER;
     for (let i = 0; i < this.#count; i++) {
       const peer = peers[i];

@@ -1,0 +1,160 @@
+/**
+ * Which load-balancer addresses this node owns, moment by moment: BFD says who is alive, the table
+ * in which order nodes come, the Announcer acts on the LAN. Lives in the dataplane thread, so that a
+ * takeover waits for nothing and a slow control thread is not a dead node. Pure: packets and time in,
+ * packets out.
+ *
+ *   begin     did this node stand still? then it owns nothing, before it reads what was queued
+ *   receive*  BFD packets, ARP frames of this breath
+ *   end       detection times and packets that are due, election where something changed, announcements
+ *
+ * After a late breath nobody is given up before the queued BFD packets are read, which may take
+ * several breaths.
+ */
+import { type AnnounceListener, Announcer, type LanSink } from "../dataplane/Announcer.js";
+import { Bfd, type BfdListener, type BfdSink, type BfdTimers } from "../liveness/Bfd.js";
+import { NO_NODE, THIS_NODE, type VipTable } from "../tables/VipTable.js";
+import { INIT, UP } from "../wire/bfd.js";
+
+/** A breath is late where it comes this long after something was due. */
+export const LATE_US = 20_000;
+/** Longest time that queued BFD packets keep detection times from being looked at. */
+export const DRAIN_US = 100_000;
+
+/** A node to have a BFD session with, by its VTEP index. */
+export interface BfdPeer {
+  peer: number;
+  /** IPv4 address, int32. */
+  address: number;
+  timers: BfdTimers;
+}
+
+export class Ownership {
+  readonly bfd: Bfd;
+  readonly announcer: Announcer;
+  /** By node number: it is alive and may own addresses. */
+  readonly isUp = new Uint8Array(THIS_NODE + 1);
+  readonly #peers = new Set<number>();
+  /** The LAN interface has carrier and this node is not being drained. */
+  #carrier = false;
+  #drained = false;
+  #changed = false;
+  #started = false;
+  /** Reading what was queued while this node was late, at most until then; 0 otherwise. */
+  #drainUntilUs = 0;
+  #heard = 0;
+
+  /** `seed`: as for Bfd. `bfdChanged` is told of every change of a session's state. */
+  constructor(
+    bfdSink: BfdSink,
+    lanSink: LanSink,
+    vips: VipTable,
+    listener: AnnounceListener,
+    bfdChanged: BfdListener,
+    seed: number,
+  ) {
+    this.bfd = new Bfd(
+      THIS_NODE,
+      bfdSink,
+      (peer, from, to, diagnostic) => {
+        this.isUp[peer] = to === UP ? 1 : 0;
+        this.#changed = true;
+        bfdChanged(peer, from, to, diagnostic);
+      },
+      seed,
+    );
+    const announceListener: AnnounceListener = {
+      ownerChanged: (address, owner) => listener.ownerChanged(address, owner),
+      conflict: (address, claimant, macHi, macLo, yielded) => {
+        // Its announcement has overtaken its last packet of the session's coming up: that is no conflict.
+        if (claimant !== NO_NODE && this.bfd.state[claimant] === INIT) return;
+        listener.conflict(address, claimant, macHi, macLo, yielded);
+      },
+    };
+    this.announcer = new Announcer(lanSink, announceListener, vips, this.isUp, this.bfd.upSinceUs);
+  }
+
+  /** Time until which a breath without packets would have nothing to do. */
+  get nextUs(): number {
+    return Math.min(this.bfd.nextUs, this.announcer.nextUs, this.bfd.settleUs);
+  }
+
+  /** Sessions from now on. Those that stay keep their state. */
+  setPeers(peers: readonly BfdPeer[], nowUs: number): void {
+    const wanted = new Set(peers.map(({ peer }) => peer));
+    for (const peer of this.#peers) {
+      if (wanted.has(peer)) continue;
+      this.#peers.delete(peer);
+      this.bfd.remove(peer);
+      this.isUp[peer] = 0;
+    }
+    for (const { peer, address, timers } of peers) {
+      this.bfd.add(peer, address, timers, nowUs);
+      this.#peers.add(peer);
+      this.isUp[peer] = this.bfd.state[peer] === UP ? 1 : 0;
+      if (this.#drained) this.bfd.setAdminDown(peer, true, nowUs);
+    }
+    // A node that starts knows nobody yet.
+    if (!this.#started) this.bfd.unsettle(nowUs);
+    this.#started = true;
+    this.#changed = true;
+  }
+
+  adoptTable(vips: VipTable, macHi: number, macLo: number, nowUs: number): void {
+    this.announcer.adopt(vips, macHi, macLo, nowUs);
+  }
+
+  /** Whether the LAN interface has carrier. Without it this node owns nothing. */
+  setCarrier(carrier: boolean, nowUs: number): void {
+    // Who cannot be heard without a link must be heard anew with it.
+    if (carrier && !this.#carrier) this.bfd.unsettle(nowUs);
+    this.#carrier = carrier;
+    this.#changed = true;
+  }
+
+  /** Withdraws from everything, telling the peers (BFD AdminDown), or comes back. */
+  drain(drained: boolean, nowUs: number): void {
+    if (drained === this.#drained) return;
+    this.#drained = drained;
+    for (const peer of this.#peers) this.bfd.setAdminDown(peer, drained, nowUs);
+    if (!drained) this.bfd.unsettle(nowUs);
+    this.#changed = true;
+    this.end(nowUs);
+  }
+
+  begin(nowUs: number): void {
+    this.#heard = 0;
+    if (nowUs >= this.nextUs + LATE_US && this.#drainUntilUs === 0) this.#drainUntilUs = nowUs + DRAIN_US;
+    this.bfd.noticeStandstill(nowUs);
+    this.#electIfChanged(nowUs);
+  }
+
+  /** A BFD packet with TTL 255; returns what Bfd.receive does. */
+  receiveBfd(view: DataView, o: number, length: number, source: number, nowUs: number): number {
+    this.#heard++;
+    return this.bfd.receive(view, o, length, source, nowUs);
+  }
+
+  /** A frame of the LAN; returns what Announcer.receive does. */
+  receiveLan(view: DataView, o: number, length: number, nowUs: number): number {
+    // What BFD has said in this breath counts first.
+    this.#electIfChanged(nowUs);
+    return this.announcer.receive(view, o, length, nowUs);
+  }
+
+  end(nowUs: number): void {
+    if (this.#drainUntilUs !== 0 && (this.#heard === 0 || nowUs >= this.#drainUntilUs))
+      this.#drainUntilUs = 0;
+    if (this.#drainUntilUs === 0) this.bfd.advance(nowUs);
+    this.#electIfChanged(nowUs);
+    this.announcer.advance(nowUs);
+  }
+
+  #electIfChanged(nowUs: number): void {
+    const self = this.#carrier && this.#started && !this.#drained && this.bfd.settled(nowUs) ? 1 : 0;
+    if (!this.#changed && self === this.isUp[THIS_NODE]) return;
+    this.#changed = false;
+    this.isUp[THIS_NODE] = self;
+    this.announcer.elect(nowUs);
+  }
+}
