@@ -10,6 +10,7 @@
         "native/file.cc",
         "native/io.cc",
         "native/netns.cc",
+        "native/bfd.cc",
         "native/packet.cc",
         "native/raw.cc",
         "native/receive.cc",

@@ -70,9 +70,9 @@ napi_value start(napi_env env, napi_value exports) {
     napi_callback callback;
   } functions[] = {
       {"createArena", CreateArena},     {"createIo", CreateIo},       {"openTap", OpenTap},
-      {"setTapPersist", SetTapPersist}, {"openUdp", OpenUdp},         {"openPacket", OpenPacket},
-      {"openRaw", OpenRaw},             {"openEvent", OpenEvent},     {"signalEvent", SignalEvent},
-      {"close", Close},
+      {"setTapPersist", SetTapPersist}, {"openUdp", OpenUdp},         {"openBfd", OpenBfd},
+      {"openPacket", OpenPacket},       {"openRaw", OpenRaw},         {"openEvent", OpenEvent},
+      {"signalEvent", SignalEvent},     {"close", Close},
       {"withNetns", WithNetns},         {"checksum", Checksum},       {"checksumPlain", ChecksumPlain},
       {"mapFile", MapFile},             {"setErrorClass", SetErrorClass},
   };

@@ -15,6 +15,8 @@ napi_value OpenTap(napi_env env, napi_callback_info info);
 napi_value SetTapPersist(napi_env env, napi_callback_info info);
 // openUdp(options): udp(7) with UDP_GRO.
 napi_value OpenUdp(napi_env env, napi_callback_info info);
+// openBfd(options): udp(7), TTL 255 both ways (RFC 5881).
+napi_value OpenBfd(napi_env env, napi_callback_info info);
 // openPacket(options): packet(7) with SO_ATTACH_FILTER.
 napi_value OpenPacket(napi_env env, napi_callback_info info);
 // openRaw(options): raw(7) with SO_ATTACH_FILTER.

@@ -41,6 +41,15 @@ export interface UdpOptions {
   sendBuffer: number;
 }
 
+/** A socket for BFD control packets (RFC 5881 §4, §5). */
+export interface BfdOptions {
+  netns: string;
+  /** IPv4 address in dotted decimal to bind to. */
+  address: string;
+  /** 3784 to receive on; 49152-65535 to send from. */
+  port: number;
+}
+
 export interface PacketOptions {
   netns: string;
   /** Interface to bind to. */
@@ -104,6 +113,8 @@ export interface Native {
   openTap(options: TapOptions): TapHandle;
   setTapPersist(fd: number, persist: boolean): void;
   openUdp(options: UdpOptions): number;
+  /** Sends with TTL 255 and class network control; drops what arrives with another TTL. */
+  openBfd(options: BfdOptions): number;
   openPacket(options: PacketOptions): number;
   /** A raw socket: what the kernel delivers to the node, whole packets (raw(7)). */
   openRaw(options: RawOptions): number;

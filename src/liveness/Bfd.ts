@@ -63,6 +63,8 @@ export const NO_SESSION = 16;
 /** … the session is administratively down. */
 export const SESSION_ADMIN_DOWN = 17;
 
+export { ADMIN_DOWN, DOWN, INIT, UP } from "../wire/bfd.js";
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 /** One session for each peer; peers are numbered by the caller, below `capacity`. */

@@ -12,9 +12,8 @@
  * several breaths.
  */
 import { type AnnounceListener, Announcer, type LanSink } from "../dataplane/Announcer.js";
-import { Bfd, type BfdListener, type BfdSink, type BfdTimers } from "../liveness/Bfd.js";
+import { Bfd, type BfdListener, type BfdSink, type BfdTimers, INIT, UP } from "../liveness/Bfd.js";
 import { NO_NODE, THIS_NODE, type VipTable } from "../tables/VipTable.js";
-import { INIT, UP } from "../wire/bfd.js";
 
 /** A breath is late where it comes this long after something was due. */
 export const LATE_US = 20_000;
