@@ -3,6 +3,7 @@ import { Command, Option } from "commander";
 import type { Agent } from "../agent/Agent.js";
 import type { ConfigWatcher as Watcher } from "../agent/ConfigWatcher.js";
 import type { LoadedConfig } from "../agent/config.js";
+import { logLevelOption } from "./log.js";
 
 const EXIT_FAILED = 1;
 const EXIT_CONFIG = 2;
@@ -86,11 +87,7 @@ export function agentCommand(): Command {
         "keep idle processors awake while packets go back and forth",
       ).choices(["auto", "off"]),
     )
-    .addOption(
-      new Option("--log-level <level>", "least level that is logged (JSON lines on stderr)")
-        .choices(["trace", "debug", "info", "warn", "error", "fatal"])
-        .default("info"),
-    )
+    .addOption(logLevelOption())
     .action(run);
 }
 

@@ -1,25 +1,16 @@
 /** What an agent's process needs wherever its config comes from: the real parts, a log, signals. */
 import type { AgentParts } from "../agent/Agent.js";
+import { makeLog } from "./log.js";
 
 /** The real host, worker and log. */
 export async function agentParts(node: string, logLevel: string): Promise<AgentParts> {
-  const [{ NetlinkHost }, { native }, { startWorker }, { buildTableImage }, pino] = await Promise.all([
+  const [{ NetlinkHost }, { native }, { startWorker }, { buildTableImage }] = await Promise.all([
     import("../host/NetlinkHost.js"),
     import("../binding/index.js"),
     import("../worker/Dataworker.js"),
     import("../tables/TableImage.js"),
-    import("pino"),
   ]);
-  // Synchronous: the last lines before an end must not get lost.
-  const log = pino.default(
-    {
-      level: logLevel,
-      base: { node },
-      timestamp: pino.default.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    pino.default.destination({ fd: 2, sync: true }),
-  );
+  const log = await makeLog(logLevel, { node });
   // A fault of the control side must not stop the dataplane, which has a thread of its own.
   process.on("uncaughtException", (err) => log.error({ err }, "uncaught exception; forwarding goes on"));
   process.on("unhandledRejection", (err) => log.error({ err }, "unhandled rejection; forwarding goes on"));

@@ -1,6 +1,7 @@
 /** `podwire apiserver`: runs the embedded Kubernetes API until a signal ends it. */
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import type { Service } from "../kube/types.js";
+import { logLevelOption, makeLog } from "./log.js";
 
 export const DEFAULT_DATA_DIR = "/var/lib/podwire/apiserver";
 
@@ -42,11 +43,7 @@ export function apiserverCommand(): Command {
       1800,
     )
     .option("--watch-history <changes>", "how many changes a watch can resume over", parsePositive, 10_000)
-    .addOption(
-      new Option("--log-level <level>", "least level that is logged (JSON lines on stderr)")
-        .choices(["trace", "debug", "info", "warn", "error", "fatal"])
-        .default("info"),
-    )
+    .addOption(logLevelOption())
     .action(run);
 }
 
@@ -62,7 +59,6 @@ async function run(options: Options): Promise<void> {
     { SYSTEM_CLOCK },
     { serviceAllocator },
     { admitPools },
-    pino,
   ] = await Promise.all([
     import("../apiserver/ApiServer.js"),
     import("../apiserver/resources/index.js"),
@@ -73,16 +69,8 @@ async function run(options: Options): Promise<void> {
     import("../kube/Clock.js"),
     import("./serviceAllocator.js"),
     import("../vip/admitPools.js"),
-    import("pino"),
   ]);
-  const log = pino.default(
-    {
-      level: options.logLevel,
-      timestamp: pino.default.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    pino.default.destination({ fd: 2, sync: true }),
-  );
+  const log = await makeLog(options.logLevel);
   const { dataDir, address, port, serviceRange } = options;
   const service = serviceAllocator(serviceRange);
   const server = await ApiServer.start({

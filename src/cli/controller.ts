@@ -4,8 +4,9 @@
  */
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { METALLB_NAMESPACE } from "../model/metallb.js";
+import { logLevelOption, makeLog } from "./log.js";
 
 interface Options {
   kubeconfig?: string;
@@ -29,29 +30,17 @@ export function controllerCommand(): Command {
     .option("-n, --namespace <name>", "namespace of the pools and advertisements", METALLB_NAMESPACE)
     .option("--lease-namespace <name>", "namespace of the Lease that elects the leader", "kube-system")
     .option("--lb-class <class>", "only Services with this spec.loadBalancerClass")
-    .addOption(
-      new Option("--log-level <level>", "least level that is logged (JSON lines on stderr)")
-        .choices(["trace", "debug", "info", "warn", "error", "fatal"])
-        .default("info"),
-    )
+    .addOption(logLevelOption())
     .action(run);
 }
 
 async function run(options: Options): Promise<void> {
-  const [{ KubeClient }, { LeaderElector }, { startLoadBalancer }, pino] = await Promise.all([
+  const [{ KubeClient }, { LeaderElector }, { startLoadBalancer }] = await Promise.all([
     import("../kube/KubeClient.js"),
     import("../kube/Lease.js"),
     import("../vip/startLoadBalancer.js"),
-    import("pino"),
   ]);
-  const log = pino.default(
-    {
-      level: options.logLevel,
-      timestamp: pino.default.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    pino.default.destination({ fd: 2, sync: true }),
-  );
+  const log = await makeLog(options.logLevel);
   const kube =
     options.kubeconfig === undefined
       ? await KubeClient.fromDefault()

@@ -39,7 +39,7 @@ export function followFlow(dp: Dataplane, i: number): boolean {
 
 /** Translates row `i`, a packet of the flow in its columns, and says where it goes. */
 export function applyFlow(dp: Dataplane, i: number): void {
-  const { batch, flows, tables } = dp;
+  const { batch, flows } = dp;
   const { words } = flows;
   const direction = batch.direction[i];
   const base = flows.base(batch.flow[i]);
@@ -52,6 +52,13 @@ export function applyFlow(dp: Dataplane, i: number): void {
     return;
   }
   batch.tag[i] = words[key + KEY_TAG];
+  takeWayOut(dp, i, base, direction);
+}
+
+/** Says where row `i` goes that travels in `direction` of the flow with base index `base`. */
+export function takeWayOut(dp: Dataplane, i: number, base: number, direction: number): void {
+  const { batch, flows, tables } = dp;
+  const { words } = flows;
   const out = words[base + FLOW_OUT + direction];
   if (out === OUT_NODE) batch.via[i] = VIA_NODE;
   else if (out === OUT_INGRESS) {

@@ -6,26 +6,21 @@
  *   router ─▶ │IPv4 router → client│ICMP│ IPv4 client:5000 → pod:80 …│      arrives
  *             │IPv4 router → client│ICMP│ IPv4 client:5000 → VIP:80 …│      leaves
  */
-import { VIA_NODE } from "../packet/Batch.js";
-import { DropReason } from "../packet/DropReason.js";
 import {
   echoPorts,
-  FLOW_INGRESS,
   FLOW_ORIGINAL,
-  FLOW_OUT,
   KEY_DESTINATION,
   KEY_PORTS,
   KEY_SOURCE,
   KEY_TAG,
   KEY_WORDS,
-  OUT_INGRESS,
-  OUT_NODE,
   turnedPorts,
 } from "../tables/flowLayout.js";
 import * as checksum from "../wire/checksum.js";
 import * as icmp from "../wire/icmp.js";
 import * as ipv4 from "../wire/ipv4.js";
 import type { Dataplane } from "./Dataplane.js";
+import { takeWayOut } from "./followFlow.js";
 import { translate, translateQuotation } from "./translate.js";
 
 /** Bytes of the quoted transport header that every router quotes (RFC 792). */
@@ -75,7 +70,7 @@ function giveBack(
   protocol: number,
   ports: number,
 ): void {
-  const { batch, flows, view, tables } = dp;
+  const { batch, flows, view } = dp;
   const { words } = flows;
   const base = flows.base(record);
   const key = base + FLOW_ORIGINAL + (1 - direction) * KEY_WORDS;
@@ -93,11 +88,5 @@ function giveBack(
   // What the backend itself says comes from the address that was asked.
   translate(dp, i, batch.source[i] === wasTo ? asked : batch.source[i], asker, 0);
   batch.tag[i] = words[key + KEY_TAG];
-  const out = words[base + FLOW_OUT + direction];
-  if (out === OUT_NODE) batch.via[i] = VIA_NODE;
-  else if (out === OUT_INGRESS) {
-    const vtep = tables.fdb.byUnderlay(words[base + FLOW_INGRESS]);
-    if (vtep >= 0) batch.via[i] = vtep;
-    else dp.drop(i, DropReason.ingressGone);
-  }
+  takeWayOut(dp, i, base, direction);
 }
