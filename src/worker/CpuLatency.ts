@@ -11,14 +11,17 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 
 /** Time over which sleeps and frames are counted; a request ends within twice this time of the last packet. */
-export const LATENCY_WINDOW_MS = 100;
-/** Sleeps within a window from which on waking up is what packets wait for. */
-const OFTEN = 16;
+export const LATENCY_WINDOW_MS = 25;
+/**
+ * Sleeps, and frames, within a window from which on waking up is what packets wait for. Both: a thread
+ * that wakes for timers alone, or for BFD, has nobody waiting.
+ */
+const OFTEN = 4;
 /**
  * Frames within a window up to which it is: a question and its answer at a time. Under load a polling
  * processor helps nobody and slows down its sibling of the same core (15-30 % of throughput here).
  */
-const FEW_FRAMES = 1000;
+const FEW_FRAMES = 250;
 const DEVICE = "/dev/cpu_dma_latency";
 
 /** What a request is made of; another one in tests. */
@@ -65,9 +68,10 @@ export class CpuLatency {
    * it has received since it started.
    */
   look(nowUs: number, sleeps: number, frames: number): void {
-    if (frames - this.#framesAtStart > FEW_FRAMES) this.release();
+    const received = frames - this.#framesAtStart;
+    if (received > FEW_FRAMES) this.release();
     if (nowUs < this.#windowEndUs) return;
-    const waits = sleeps - this.#sleepsAtStart >= OFTEN && frames - this.#framesAtStart <= FEW_FRAMES;
+    const waits = sleeps - this.#sleepsAtStart >= OFTEN && received >= OFTEN && received <= FEW_FRAMES;
     if (!waits) this.release();
     else if (!this.held) this.#request();
     this.#windowEndUs = nowUs + LATENCY_WINDOW_MS * 1000;

@@ -64,6 +64,13 @@ describe("CPU latency", () => {
     expect(device.log).toEqual([]);
   });
 
+  it("is left alone by timers that wake the thread without a packet", () => {
+    const device = new FakeDevice();
+    const thread = new Thread(new CpuLatency(device));
+    thread.sleepEvery(1000, 100 * WINDOW_US, 0);
+    expect(device.log).toEqual([]);
+  });
+
   it("is not needed by a thread that never sleeps", () => {
     const device = new FakeDevice();
     const thread = new Thread(new CpuLatency(device));
