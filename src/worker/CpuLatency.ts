@@ -54,8 +54,9 @@ export class CpuLatency {
   /** Requests made so far. */
   requests = 0;
   #windowEndUs = 0;
-  #sleepsAtStart = 0;
-  #framesAtStart = 0;
+  /** Infinite before the first window: what was before it is nobody's. */
+  #sleepsAtStart = Infinity;
+  #framesAtStart = Infinity;
   #device: LatencyDevice | null;
 
   /** Without a device (null) nothing is ever requested. */
