@@ -36,8 +36,13 @@ export class Dataplane {
   readonly services = new ServiceTable();
   readonly fragments = new FragmentTable();
   readonly egressPorts = new EgressPorts();
-  /** Scratch of conntrack: rows to look up, and the record of a flow that begins. */
+  /**
+   * Scratch of conntrack: rows that may have flows, 1 for each that is like the one before it, the
+   * rows to look up, and the record of a flow that begins.
+   */
   readonly rows = new Int32Array(BATCH_CAPACITY);
+  readonly repeats = new Uint8Array(BATCH_CAPACITY);
+  readonly keys = new Int32Array(BATCH_CAPACITY);
   readonly draft = new Int32Array(FLOW_WORDS);
   readonly icmpBudget = new TokenBucket(ICMP_RATE, ICMP_BURST);
   /** Identification field of packets that the dataplane makes itself. */

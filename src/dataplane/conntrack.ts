@@ -22,10 +22,11 @@ import { translateIcmpError } from "./icmpFlow.js";
 import { frontendOf } from "./loadBalance.js";
 
 export function conntrack(dp: Dataplane): void {
-  const { batch, flows, rows } = dp;
+  const { batch, flows, rows, repeats, keys } = dp;
   const { verdict, kind, fragment, protocol, ports, flow, direction } = batch;
   const { source, destination, tag, heard, via } = batch;
   let count = 0;
+  let keyCount = 0;
   let laterFragments = 0;
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
@@ -34,24 +35,40 @@ export function conntrack(dp: Dataplane): void {
       if (fragment[i] !== 0) dp.fragments.noteVerdict(dp, i);
       const record = translateIcmpError(dp, i);
       if (record < 0 || staysAtNode(dp, i, record)) dropHeard(dp, i);
-    } else rows[count++] = i;
+    } else {
+      // Packets of one flow often come together: only the first of them is looked up.
+      const again = count > 0 && isLike(batch, i, rows[count - 1]);
+      repeats[count] = again ? 1 : 0;
+      rows[count++] = i;
+      if (!again) keys[keyCount++] = i;
+    }
   }
   // Without flows there is nothing to look up; the columns say "none" from the start.
-  if (flows.size > 0) flows.lookup(rows, count, source, destination, ports, protocol, tag, flow, direction);
-  // Datagrams between pods often come together: what began nothing begins nothing the next time.
-  let plain = -1;
+  if (flows.size > 0) {
+    flows.lookup(keys, keyCount, source, destination, ports, protocol, tag, flow, direction);
+  }
+  // What began nothing begins nothing the next time.
+  let passes = false;
   for (let n = 0; n < count; n++) {
     const i = rows[n];
-    if (plain >= 0 && flow[i] < 0 && isLike(batch, i, plain)) continue;
+    if (repeats[n] !== 0) {
+      const first = rows[n - 1];
+      flow[i] = flow[first];
+      direction[i] = direction[first];
+      if (passes) continue;
+    }
     if (flow[i] < 0 || !followFlow(dp, i)) {
       if (heard[i] === 0 || asksForNodePort(dp, i)) beginFlow(dp, i);
       else dropHeard(dp, i);
     }
     if (flow[i] >= 0 && staysAtNode(dp, i, flow[i])) dropHeard(dp, i);
     if (fragment[i] !== 0 && flow[i] < 0) dp.fragments.noteVerdict(dp, i);
-    if (flow[i] < 0 && protocol[i] === ipv4.PROTOCOL_UDP) {
-      plain = verdict[i] === PENDING && via[i] === VIA_ROUTE && fragment[i] === 0 ? i : -1;
-    }
+    passes =
+      flow[i] < 0 &&
+      protocol[i] === ipv4.PROTOCOL_UDP &&
+      verdict[i] === PENDING &&
+      via[i] === VIA_ROUTE &&
+      fragment[i] === 0;
   }
   for (let i = 0; laterFragments > 0; i++) {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
@@ -85,7 +102,7 @@ function asksForNodePort(dp: Dataplane, i: number): boolean {
   return dp.batch.protocol[i] === ipv4.PROTOCOL_UDP && dp.services.size > 0 && frontendOf(dp, i) >= 0;
 }
 
-/** Whether row `i` came the same way, from and to the same, as `other`, which is UDP and whole. */
+/** Whether row `i` came the same way, from and to the same, as `other`, and is no fragment. */
 function isLike(batch: Batch, i: number, other: number): boolean {
   const { source, destination, ports, protocol, vtep, port, tag, fragment, heard } = batch;
   return (

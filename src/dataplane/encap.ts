@@ -34,14 +34,16 @@ export function encap(dp: Dataplane): void {
   const { verdict, offset, length, out, gsoType, csumStart, csumOffset, tag } = batch;
   const { fdb, macHi, macLo, vni } = tables;
   const limit = tables.mtu + ethernet.HEADER;
+  let forwarded = 0;
+  let forwardedBytes = 0;
   for (let i = 0; i < batch.count; i++) {
     if (verdict[i] !== TO_VTEP) continue;
     const o = offset[i];
     const vtep = out[i];
     if (tag[i] === 0) ethernet.setMacs(view, o, fdb.macHi(vtep), fdb.macLo(vtep), macHi, macLo);
     else ethernet.setMacs(view, o, fdb.macHi(vtep), fdb.macLo(vtep), flowTag.HI, tag[i]);
-    counters[COUNT_FORWARDED]++;
-    counters[COUNT_FORWARDED_BYTES] += length[i];
+    forwarded++;
+    forwardedBytes += length[i];
     if (gsoType[i] !== virtioNet.GSO_NONE) {
       if (sendByTunnelGso(dp, i)) continue;
       vxlan.emit(view, o - vxlan.HEADER, vni);
@@ -61,6 +63,8 @@ export function encap(dp: Dataplane): void {
     dp.reserve(1, 1, 0);
     sendToVtep(dp, vtep, o - vxlan.HEADER, length[i] + vxlan.HEADER, csum, 0, 0);
   }
+  counters[COUNT_FORWARDED] += forwarded;
+  counters[COUNT_FORWARDED_BYTES] += forwardedBytes;
 }
 
 /**

@@ -63,17 +63,23 @@ function parseIpv4(batch: Batch, view: DataView, i: number, o: number): number {
   const l3 = o + ethernet.HEADER;
   const available = batch.length[i] - ethernet.HEADER;
   if (available < ipv4.HEADER_MIN) return DropReason.runt;
-  const versionIhl = view.getUint8(l3);
-  const headerLength = (versionIhl & 15) << 2;
-  const total = ipv4.totalLength(view, l3);
-  if (versionIhl >>> 4 !== 4 || headerLength < ipv4.HEADER_MIN || total < headerLength || total > available) {
+  // Each word is read once, for the checksum and for what it holds.
+  const w0 = view.getInt32(l3);
+  const w1 = view.getInt32(l3 + ipv4.IDENTIFICATION);
+  const w2 = view.getInt32(l3 + ipv4.TTL);
+  const source = ipv4.source(view, l3);
+  const destination = ipv4.destination(view, l3);
+  const headerLength = (w0 >>> 22) & 0x3c;
+  const total = w0 & 0xffff;
+  if (w0 >>> 28 !== 4 || headerLength < ipv4.HEADER_MIN || total < headerLength || total > available) {
     return DropReason.malformedIpv4;
   }
-  if (!ipv4.checksumOk(view, l3, headerLength)) return DropReason.ipv4Checksum;
+  const sum = ipv4.headerSum(w0, w1, w2, source, destination);
+  if (!ipv4.checksumOk(view, l3, headerLength, sum)) return DropReason.ipv4Checksum;
   const l4 = l3 + headerLength;
   const end = l3 + total;
-  const protocol = ipv4.protocol(view, l3);
-  const fragment = ipv4.fragment(view, l3) & (ipv4.MORE_FRAGMENTS | ipv4.FRAGMENT_OFFSET);
+  const protocol = (w2 >>> 16) & 0xff;
+  const fragment = w1 & (ipv4.MORE_FRAGMENTS | ipv4.FRAGMENT_OFFSET);
   let ports = 0;
   // Later fragments have no transport header. A first one holds all of it, or it is not worth having
   // (RFC 1858: tiny fragments).
@@ -102,8 +108,8 @@ function parseIpv4(batch: Batch, view: DataView, i: number, o: number): number {
   batch.l4[i] = l4;
   batch.end[i] = end;
   batch.protocol[i] = protocol;
-  batch.source[i] = ipv4.source(view, l3);
-  batch.destination[i] = ipv4.destination(view, l3);
+  batch.source[i] = source;
+  batch.destination[i] = destination;
   batch.ports[i] = ports;
   batch.fragment[i] = fragment;
   if (batch.csumStart[i] >= 0 || batch.gsoType[i] !== 0) return checkOffloads(batch, view, i, l4 - o);

@@ -49,15 +49,17 @@ export class Batch {
   readonly length = column();
   /** Port number of arrival. */
   readonly port = column();
-  /** From the tunnel: address of the sender. */
+  /** From the tunnel: address of the sender; undefined otherwise. */
   readonly peer = column();
   /** From the tunnel: index of the sending VTEP; -1 otherwise. */
   readonly vtep = column();
   /** virtio-net gso_type without the ECN bit; 0 for a single frame. */
   readonly gsoType = column();
+  /** Undefined where gsoType is 0. */
   readonly gsoSize = column();
   /** Partial checksum: bytes from `offset` to where the sum starts; -1 where it is complete. */
   readonly csumStart = column();
+  /** Undefined where csumStart is -1. */
   readonly csumOffset = column();
   /** Frames that the row stands for: 1, or the length of a run (run.ts), whose first is described. */
   readonly segments = column();
@@ -94,19 +96,17 @@ export class Batch {
 
   /**
    * Adds a row and returns its number. The caller has made sure that there is room.
-   * `length` may be too short for anything; parse looks at it.
+   * `length` may be too short for anything; parse looks at it. Columns that another one says the
+   * meaning of keep what they had.
    */
   push(offset: number, length: number, port: number): number {
     const i = this.count++;
     this.offset[i] = offset;
     this.length[i] = length;
     this.port[i] = port;
-    this.peer[i] = 0;
     this.vtep[i] = -1;
     this.gsoType[i] = 0;
-    this.gsoSize[i] = 0;
     this.csumStart[i] = -1;
-    this.csumOffset[i] = 0;
     this.segments[i] = 1;
     this.short[i] = 0;
     this.heard[i] = 0;

@@ -59,6 +59,18 @@ export class Fdb {
     this.size = image[start];
   }
 
+  /** UDP ports of all VTEPs, as [lowest, highest]; [65536, -1] without VTEPs. */
+  udpPorts(): [number, number] {
+    let lowest = 0x10000;
+    let highest = -1;
+    for (let index = 0; index < this.size; index++) {
+      if (!this.used(index)) continue;
+      lowest = Math.min(lowest, this.udpPort(index));
+      highest = Math.max(highest, this.udpPort(index));
+    }
+    return [lowest, highest];
+  }
+
   /** Index of the VTEP that has this underlay or tunnel address, -1 if none. */
   find(address: number): number {
     const image = this.#image;

@@ -98,6 +98,9 @@ export class Tables {
   readonly macLo: number;
   readonly vni: number;
   readonly vxlanPort: number;
+  /** All VXLAN ports, this node's and other VTEPs', lie between these two. */
+  readonly firstVxlanPort: number;
+  readonly lastVxlanPort: number;
   readonly mtu: number;
   readonly nodePort: number;
   readonly tunnelPort: number;
@@ -150,6 +153,9 @@ export class Tables {
     this.#pools = image[4];
     this.ports = new PortTable(image, image[5]);
     this.fdb = new Fdb(image, image[6]);
+    const [lowest, highest] = this.fdb.udpPorts();
+    this.firstVxlanPort = Math.min(lowest, this.vxlanPort);
+    this.lastVxlanPort = Math.max(highest, this.vxlanPort);
     this.routes = new RouteTable(image, image[7]);
     this.#egress = image[8];
     this.vips = new VipTable(image, image[9]);

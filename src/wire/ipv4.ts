@@ -61,21 +61,16 @@ export function destination(view: DataView, o: number): number {
   return view.getInt32(o + DESTINATION);
 }
 
-/** Whether the header's checksum is right. `length` is the header's length in bytes. */
-export function checksumOk(view: DataView, o: number, length: number): boolean {
-  let s =
-    view.getUint16(o) +
-    view.getUint16(o + 2) +
-    view.getUint16(o + 4) +
-    view.getUint16(o + 6) +
-    view.getUint16(o + 8) +
-    view.getUint16(o + 10) +
-    view.getUint16(o + 12) +
-    view.getUint16(o + 14) +
-    view.getUint16(o + 16) +
-    view.getUint16(o + 18);
-  if (length > HEADER_MIN) s = checksum.sum(view, o + HEADER_MIN, length - HEADER_MIN, s);
-  return checksum.fold(s) === 0xffff;
+/** Unfolded sum of a header of HEADER_MIN bytes, which are these five words of 32 bits. */
+export function headerSum(w0: number, w1: number, w2: number, w3: number, w4: number): number {
+  const high = (w0 >>> 16) + (w1 >>> 16) + (w2 >>> 16) + (w3 >>> 16) + (w4 >>> 16);
+  return high + (w0 & 0xffff) + (w1 & 0xffff) + (w2 & 0xffff) + (w3 & 0xffff) + (w4 & 0xffff);
+}
+
+/** Whether a header of `length` bytes, whose first HEADER_MIN bytes have the sum `sum`, has a right checksum. */
+export function checksumOk(view: DataView, o: number, length: number, sum: number): boolean {
+  if (length > HEADER_MIN) sum = checksum.sum(view, o + HEADER_MIN, length - HEADER_MIN, sum);
+  return checksum.fold(sum) === 0xffff;
 }
 
 /** Computes and stores the header checksum. */
@@ -86,9 +81,11 @@ export function setChecksum(view: DataView, o: number, length: number): void {
 
 /** Decrements the TTL (which must not be 0) and updates the checksum (RFC 1141, RFC 1624). */
 export function decrementTtl(view: DataView, o: number): void {
-  const old = view.getUint16(o + TTL);
-  view.setUint16(o + TTL, old - 0x100);
-  view.setUint16(o + CHECKSUM, checksum.update(view.getUint16(o + CHECKSUM), old, old - 0x100));
+  // TTL, protocol and checksum are one word. A TTL that is one less adds 0x0100 to the checksum, with
+  // the carry added at the end, and 0xffff made 0 (as Linux: ip_decrease_ttl).
+  const old = view.getInt32(o + TTL);
+  const sum = (old & 0xffff) + 0x100;
+  view.setInt32(o + TTL, ((old & -0x10000) - 0x1000000) | ((sum + ((sum + 1) >>> 16)) & 0xffff));
 }
 
 /** Writes a header without options, its checksum included. `fragmentWord` is usually DONT_FRAGMENT or 0. */

@@ -1,6 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { Arena } from "../../../src/packet/Arena.js";
-import { BATCH_CAPACITY, Batch, DROPPED, KIND_UNKNOWN, PENDING } from "../../../src/packet/Batch.js";
+import {
+  BATCH_CAPACITY,
+  Batch,
+  DROPPED,
+  KIND_UNKNOWN,
+  PENDING,
+  VIA_ROUTE,
+} from "../../../src/packet/Batch.js";
 import * as counters from "../../../src/packet/counters.js";
 import { DROP_REASON_NAMES, DROP_REASONS, DropReason } from "../../../src/packet/DropReason.js";
 import {
@@ -78,15 +85,18 @@ describe("counters", () => {
 });
 
 describe("Batch", () => {
-  it("push leaves nothing of the row that was there before", () => {
+  it("push leaves nothing that has a meaning of the row that was there before", () => {
     const batch = new Batch();
     const columns = [
-      batch.peer,
       batch.vtep,
       batch.gsoType,
-      batch.gsoSize,
       batch.csumStart,
-      batch.csumOffset,
+      batch.segments,
+      batch.short,
+      batch.heard,
+      batch.tag,
+      batch.flow,
+      batch.via,
       batch.kind,
       batch.verdict,
     ];
@@ -96,8 +106,20 @@ describe("Batch", () => {
     expect(batch.push(1000, 60, 5)).toBe(1);
     expect(batch.count).toBe(2);
     expect([batch.offset[1], batch.length[1], batch.port[1]]).toEqual([1000, 60, 5]);
-    expect(columns.map((column) => column[1])).toEqual([0, -1, 0, 0, -1, 0, KIND_UNKNOWN, PENDING]);
-    expect(columns.map((column) => column[0])).toEqual(Array(8).fill(77));
+    expect(columns.map((column) => column[1])).toEqual([
+      -1,
+      0,
+      -1,
+      1,
+      0,
+      0,
+      0,
+      -1,
+      VIA_ROUTE,
+      KIND_UNKNOWN,
+      PENDING,
+    ]);
+    expect(columns.map((column) => column[0])).toEqual(columns.map(() => 77));
   });
 
   it("every column has room for a batch", () => {

@@ -47,6 +47,20 @@ describe("TableImage", () => {
     expect([routeTo(route), routeTarget(route)]).toEqual([ROUTE_VTEP, 1]);
   });
 
+  it("knows between which two ports all VTEPs listen for VXLAN", () => {
+    const input = tableInput();
+    const range = (ports: number[]) => {
+      const vteps = input.vteps.map((vtep, n) => ({ ...vtep, udpPort: ports[n] }));
+      const { firstVxlanPort, lastVxlanPort } = new Tables(buildTableImage({ ...input, vteps }));
+      return [firstVxlanPort, lastVxlanPort];
+    };
+    expect(range([4789, 4789])).toEqual([4789, 4789]);
+    expect(range([8472, 4789])).toEqual([4789, 8472]);
+    expect(range([8472, 250])).toEqual([250, 8472]);
+    const alone = new Tables(buildTableImage({ ...input, vteps: [], routes: [] }));
+    expect([alone.firstVxlanPort, alone.lastVxlanPort]).toEqual([4789, 4789]);
+  });
+
   it.each([
     ["10.1.0.0", true],
     ["10.1.255.255", true],
