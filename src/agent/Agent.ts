@@ -13,6 +13,7 @@ import { StaticServices } from "../desired/staticServices.js";
 import { type Host, OWN_NETNS } from "../host/Host.js";
 import { type Clock, SYSTEM_CLOCK } from "../kube/Clock.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
+import type { NodeFlowRecords, NodeTables } from "../model/NodeTables.js";
 import type { Log } from "../reconcile/Log.js";
 import { Reconciler, type ReconcilerStatus } from "../reconcile/Reconciler.js";
 import { ServicePublisher } from "../reconcile/ServicePublisher.js";
@@ -25,9 +26,10 @@ import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
 import { checkEnvironment, explain } from "./environment.js";
 import { type MapFile, type OpenFlows, openFlows } from "./flowMemory.js";
-import { FlowReport, type FlowStats } from "./flowReport.js";
+import { type FlowQuery, FlowReport, type FlowStats, type FlowView } from "./flowReport.js";
 import { HealthServers } from "./health/HealthServers.js";
 import { ProxyHealth } from "./health/ProxyHealth.js";
+import { nodeTables } from "./nodeTables.js";
 import { devicesIn, readRecord, StateDir, StateRecord } from "./StateDir.js";
 import { type Arguments, StatusServer } from "./StatusServer.js";
 import { UdpPortHolder } from "./UdpPortHolder.js";
@@ -144,7 +146,9 @@ export class Agent {
       status: () => this.status(),
       counters: () => this.counters(),
       tables: () => this.reconciler?.tables(),
+      nodeTables: () => this.nodeTables(),
       flows: (query) => this.flowReport.list(query),
+      flowRecords: (query) => this.flowReport.records(query),
       flowStats: () => this.flowStats(),
       flushFlows: (query) => this.flushFlows(query),
     });
@@ -336,6 +340,23 @@ export class Agent {
 
   private async flushFlows(query: Arguments): Promise<{ removed: number }> {
     return { removed: await this.worker!.flushFlows(this.flowReport.tests(query)) };
+  }
+
+  /** The flows that a query means. Throws where the query is none. */
+  listFlows(query: FlowQuery): IterableIterator<FlowView> {
+    return this.flowReport.list(query);
+  }
+
+  /** Raw records of flows, for those who trace a packet. Throws where the query is none. */
+  flowRecords(query: { addresses?: string[] }): NodeFlowRecords {
+    return this.flowReport.records(query);
+  }
+
+  /** The tables that the dataplane has. Throws before it has any. */
+  nodeTables(): NodeTables {
+    const { reconciler, publisher, services, loaded } = this;
+    if (reconciler === null || publisher === null) throw new Error("the agent is starting");
+    return nodeTables({ config: loaded.config, reconciler, publisher, services });
   }
 
   counters(): CounterSnapshot {

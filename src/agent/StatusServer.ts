@@ -9,7 +9,15 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
 
 /** What can be asked for. */
-export type Topic = "status" | "counters" | "tables" | "flows" | "flowStats" | "flushFlows";
+export type Topic =
+  | "status"
+  | "counters"
+  | "tables"
+  | "nodeTables"
+  | "flows"
+  | "flowRecords"
+  | "flowStats"
+  | "flushFlows";
 
 /** What stands beside "get" in a request. */
 export type Arguments = Readonly<Record<string, unknown>>;

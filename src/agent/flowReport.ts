@@ -5,9 +5,11 @@
 import { z } from "zod";
 import type { Services } from "../desired/services.js";
 import { formatIpv4, parseCidr, parseIpv4 } from "../model/ipv4.js";
+import type { NodeFlowRecords } from "../model/NodeTables.js";
 import type { FlowKey, FlowReader, FlowRecord } from "../tables/FlowReader.js";
 import { type FlowFilter, flowTests } from "../tables/flowFilter.js";
-import { FLOW_STATES, STATE_FREE, STATE_NAMES } from "../tables/flowLayout.js";
+import { FLOW_STATES, FLOW_WORDS, STATE_FREE, STATE_NAMES } from "../tables/flowLayout.js";
+import { base64Of } from "./nodeTables.js";
 
 const ADDRESS = z
   .string()
@@ -34,6 +36,11 @@ const schema = z.strictObject({
   /** Underlay address of the VTEP that the flow came through. */
   ingress: z.ipv4().optional(),
 });
+
+const recordsSchema = z.strictObject({ addresses: z.array(z.ipv4()).optional() });
+
+/** Raw records that are handed out at once. */
+const MOST_RECORDS = 65_536;
 
 /** Which flows are meant; what is absent matches all. */
 export type FlowQuery = z.infer<typeof schema>;
@@ -90,6 +97,14 @@ export class FlowReport {
       for (const flow of this.reader.list(filter, now)) yield this.view(flow);
   }
 
+  /** The records of flows that any of these addresses is in, raw; of all flows where there is none. */
+  records(query: unknown): NodeFlowRecords {
+    const { addresses = [] } = checked(recordsSchema, query);
+    const wanted = addresses.length === 0 ? null : new Set(addresses.map((text) => parseIpv4(text)!));
+    const { words, truncated } = this.reader.copy(wanted, MOST_RECORDS);
+    return { nowMs: this.now(), recordWords: FLOW_WORDS, records: base64Of(words.buffer), truncated };
+  }
+
   /** The same as tests for the dataplane. */
   tests(query: unknown): Int32Array[] {
     return this.filters(query).map(flowTests);
@@ -113,12 +128,7 @@ export class FlowReport {
   }
 
   private filters(raw: unknown): FlowFilter[] {
-    const parsed = schema.safeParse(raw);
-    if (!parsed.success) {
-      const [{ path, message } = { path: [], message: "" }] = parsed.error.issues;
-      throw new Error([path.join("."), message].filter((part) => part !== "").join(": "));
-    }
-    const { service, state, source, destination, replySource, ...query } = parsed.data;
+    const { service, state, source, destination, replySource, ...query } = checked(schema, raw);
     const base: FlowFilter = {
       protocol: query.protocol,
       ...prefixed("source", source),
@@ -159,6 +169,14 @@ export class FlowReport {
       flags: flow.flags,
     };
   }
+}
+
+/** A query of the schema's. Throws where it is none. */
+function checked<T>(wanted: z.ZodType<T>, raw: unknown): T {
+  const parsed = wanted.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const [{ path, message } = { path: [], message: "" }] = parsed.error.issues;
+  throw new Error([path.join("."), message].filter((part) => part !== "").join(": "));
 }
 
 /** CLOCK_MONOTONIC, as native code reads it, in milliseconds modulo 2^32. */

@@ -15,6 +15,7 @@ import {
 import { KubeSource } from "../agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
 import { readMachine } from "../agent/machine.js";
+import type { NodeState } from "../agent/podPort/nodeState.js";
 import type { PodPort } from "../agent/podPort/startPodPort.js";
 import type { PodRuntime } from "../agent/podRuntime.js";
 import {
@@ -140,7 +141,7 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
       (next) => running.update(next),
       () => running.publishServices(),
     );
-    served = await openPodPort(base, podPort, runtime?.access, api, log);
+    served = await openPodPort(base, podPort, runtime?.access, running, api, log);
   } catch (error) {
     await renewal.stop();
     await runtime?.stop();
@@ -156,6 +157,7 @@ async function openPodPort(
   { node, underlay }: Base,
   port: number | undefined,
   access: PodAccess | undefined,
+  state: NodeState,
   api: KubeClient,
   log: AgentParts["log"],
 ): Promise<PodPort | null> {
@@ -163,7 +165,14 @@ async function openPodPort(
   // Loaded here: an agent without pods of its own carries nothing of it.
   const { startPodPort } = await import("../agent/podPort/startPodPort.js");
   const { address } = underlay;
-  return startPodPort({ address, port, access, log, tls: () => servingCertificate(api, node, [address]) });
+  return startPodPort({
+    address,
+    port,
+    access,
+    state,
+    log,
+    tls: () => servingCertificate(api, node, [address]),
+  });
 }
 
 /** Pods are run from the start: they need no dataplane to go on. */

@@ -173,6 +173,7 @@ export class Reconciler {
   private gsoRefused = false;
   private publishedInput = "";
   private inUse: TableInput | null = null;
+  private imageInUse: SharedArrayBuffer | null = null;
   /** What publishedInput was made from: compared first, since it is cheaper. */
   private publishedFrom: { config: AgentConfig; devices: string } | null = null;
   private publishedCount = 0;
@@ -288,6 +289,16 @@ export class Reconciler {
   /** What the worker's tables hold: the last image that it took over. Null before the first. */
   tables(): TableInput | null {
     return this.inUse;
+  }
+
+  /** That image itself (tables/TableImage). Null before the first. */
+  get image(): SharedArrayBuffer | null {
+    return this.imageInUse;
+  }
+
+  /** The node's addresses on other links than ours, dotted decimal. */
+  get ownAddresses(): string[] {
+    return this.addresses.map(({ address }) => formatIpv4(address));
   }
 
   /** Whether the dataplane has the tables of the config that is in force. */
@@ -667,9 +678,11 @@ export class Reconciler {
     });
     const text = JSON.stringify(input);
     if (text !== this.publishedInput) {
-      await this.worker.publish(this.options.buildImage(input));
+      const image = this.options.buildImage(input);
+      await this.worker.publish(image);
       this.publishedInput = text;
       this.inUse = input;
+      this.imageInUse = image;
       this.publishedCount++;
     }
     this.publishedFrom = { config, devices };

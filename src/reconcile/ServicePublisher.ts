@@ -13,14 +13,15 @@
 import type { RemovedBackend, Services } from "../desired/services.js";
 import { SERVICE_PROTOCOLS } from "../model/Service.js";
 import { flowTests } from "../tables/flowFilter.js";
+import type { ServiceImage } from "../tables/ServiceTable.js";
 import type { WorkerControl } from "../worker/control.js";
 import { type Log, SILENT } from "./Log.js";
 
 export class ServicePublisher {
   private queue: Promise<void> = Promise.resolve();
   private waiting: Promise<void> | null = null;
-  /** Generation that all threads of the worker have. */
-  private adopted = 0;
+  /** What all threads of the worker have. */
+  private adopted: ServiceImage | null = null;
   /** Backends that are gone and whose flows may still be there. */
   private removed: RemovedBackend[] = [];
   private readonly told = new Set<string>();
@@ -50,6 +51,11 @@ export class ServicePublisher {
     return this.waiting;
   }
 
+  /** The image that the dataplane has, null before the first. Its segments hold until the next turn of the loop. */
+  get image(): ServiceImage | null {
+    return this.adopted;
+  }
+
   /** Whether the dataplane has everything that was to be published. */
   get upToDate(): boolean {
     return this.waiting === null && !this.failed;
@@ -59,7 +65,7 @@ export class ServicePublisher {
   replaceWorker(worker: WorkerControl): Promise<void> {
     void this.enqueue(async () => {
       this.worker = worker;
-      this.adopted = 0;
+      this.adopted = null;
     });
     // One that waits already comes before it.
     this.waiting = null;
@@ -75,10 +81,10 @@ export class ServicePublisher {
     const { image, removedBackends, services, problems } = this.services.compile();
     for (const backend of removedBackends) if (backend.protocol === "UDP") this.removed.push(backend);
     this.tell(problems);
-    if (image.generation !== this.adopted) {
+    if (image.generation !== this.adopted?.generation) {
       await this.worker.publishServices(image);
       this.services.acknowledge(image);
-      this.adopted = image.generation;
+      this.adopted = image;
       this.log.debug({ changed: services.length, generation: image.generation }, "published Services");
     }
     if (this.removed.length === 0) return;

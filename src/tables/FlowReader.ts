@@ -155,6 +155,32 @@ export class FlowReader {
     return count;
   }
 
+  /**
+   * The records, whole, of flows that any of `addresses` (int32) is in, or of all: at most `most`, one
+   * after another. `truncated`: there were more.
+   */
+  copy(addresses: ReadonlySet<number> | null, most: number): { words: Int32Array; truncated: boolean } {
+    const found: Int32Array[] = [];
+    let truncated = false;
+    for (let record = 0; record < this.#words[HEADER_USED] && !truncated; record++) {
+      if (!this.#snapshot(record) || (addresses !== null && !this.#involves(addresses))) continue;
+      if (found.length === most) truncated = true;
+      else found.push(this.#copy.slice());
+    }
+    const words = new Int32Array(found.length * FLOW_WORDS);
+    found.forEach((record, i) => {
+      words.set(record, i * FLOW_WORDS);
+    });
+    return { words, truncated };
+  }
+
+  #involves(addresses: ReadonlySet<number>): boolean {
+    const copy = this.#copy;
+    return [FLOW_ORIGINAL, FLOW_REPLY].some(
+      (key) => addresses.has(copy[key + KEY_SOURCE]) || addresses.has(copy[key + KEY_DESTINATION]),
+    );
+  }
+
   /** Copies a record. False where it holds no flow or changed each time. */
   #snapshot(record: number): boolean {
     const words = this.#words;

@@ -24,27 +24,27 @@ import { CHUNK_SHIFT, SegmentArena, WORD_MASK } from "./SegmentArena.js";
 
 const MAGIC = 0x50775332; // "PwS2"
 const VERSION = 1;
-const ROOT_HEAD = 5;
+export const ROOT_HEAD = 5;
 /** Keys in a page, on average, when the number of pages is doubled. */
 const KEYS_PER_PAGE = 4;
 const MIN_PAGES = 16;
 
-const ROW = 6;
-const ROW_FLAGS = 0;
-const ROW_AFFINITY = 1;
-const ROW_INSIDE = 2;
-const ROW_OUTSIDE = 3;
-const ROW_RANGES = 4;
-const ROW_SERVICE = 5;
+export const ROW = 6;
+export const ROW_FLAGS = 0;
+export const ROW_AFFINITY = 1;
+export const ROW_INSIDE = 2;
+export const ROW_OUTSIDE = 3;
+export const ROW_RANGES = 4;
+export const ROW_SERVICE = 5;
 
-const RING_SLOTS = 0;
-const RING_COUNT = 1;
-const RING_HEAD = 2;
+export const RING_SLOTS = 0;
+export const RING_COUNT = 1;
+export const RING_HEAD = 2;
 
 /** Words of a backend: address, port, flags, id. */
 export const BACKEND_WORDS = 4;
 /** Up to here a slot is a byte. */
-const BYTE_BACKENDS = 256;
+export const BYTE_BACKENDS = 256;
 /** Backends of one ring at most: what two bytes name. */
 export const MAX_BACKENDS = 65536;
 

@@ -11,8 +11,11 @@ import { NODES, PODS } from "../../src/kube/resources.js";
 import { servingCertificate } from "../../src/kube/servingCertificate.js";
 import type { Node, Pod } from "../../src/kube/types.js";
 import { SILENT } from "../../src/reconcile/Log.js";
+import type { FlowTable } from "../../src/tables/FlowTable.js";
 import { startApiServer, temporaryDirectory } from "./apiserver.js";
+import { newTable } from "./flows.js";
 import { LocalPodAccess } from "./LocalPodAccess.js";
+import { fakeNodeState } from "./nodeState.js";
 
 export const NODE = "n1";
 const HOST = "127.0.0.1";
@@ -26,6 +29,8 @@ export interface Outcome {
 export interface PodCluster {
   server: ApiServer;
   access: LocalPodAccess;
+  /** Flows that the node tells of. */
+  flows: FlowTable;
   ca: ClusterCa;
   directory: string;
   podPort: PodPort;
@@ -67,12 +72,14 @@ export async function startPodCluster(times?: ExecTimes): Promise<PodCluster> {
   const server = await startApiServer(directory.path);
   const ca = await ClusterCa.open(joinPath(directory.path, "pki"));
   const access = new LocalPodAccess();
+  const flows = newTable(64);
   const client = await nodeClient(server, NODE);
   const podPort = startPodPort({
     address: HOST,
     port: 0,
     tls: () => servingCertificate(client, NODE, [HOST]),
     access,
+    state: fakeNodeState(flows),
     log: SILENT,
     ...(times === undefined ? {} : { times }),
   });
@@ -82,6 +89,7 @@ export async function startPodCluster(times?: ExecTimes): Promise<PodCluster> {
   return {
     server,
     access,
+    flows,
     ca,
     directory: directory.path,
     podPort,

@@ -5,6 +5,7 @@
  *   GET /containerLogs/NAMESPACE/POD/CONTAINER?follow&previous&timestamps&tailLines&sinceSeconds&sinceTime&limitBytes
  *   GET /exec/NAMESPACE/POD/CONTAINER?command&input&output&error&tty     (WebSocket)
  *   GET /healthz
+ *   GET /podwire/TOPIC                                          (nodeState.ts)
  *
  * Refusals are plain text, as a kubelet's.
  */
@@ -20,6 +21,7 @@ import { APISERVER_CLIENT } from "../../model/podPort.js";
 import type { Log } from "../../reconcile/Log.js";
 import type { PodAccess } from "../../runtime/PodAccess.js";
 import { ExecConnection, type ExecTimes } from "./ExecConnection.js";
+import { answerOf, type NodeState } from "./nodeState.js";
 import { type PodRequest, parseRequest } from "./query.js";
 import { HttpRefusal, httpOfError } from "./refusals.js";
 import { chooseProtocol, PROTOCOLS } from "./remoteCommand.js";
@@ -33,6 +35,7 @@ const TIMES: ExecTimes = { pingMs: 5_000, idleMs: 4 * 3600_000 };
 
 export interface PodServerOptions {
   access: PodAccess;
+  state: NodeState;
   log: Log;
   tls: ServingTls;
   times?: ExecTimes;
@@ -109,10 +112,21 @@ export class PodServer {
       if (request.method !== "GET" && request.method !== "HEAD")
         throw new HttpRefusal(405, "Method Not Allowed");
       if (wanted.kind === "healthz") return void response.end("ok");
+      if (wanted.kind === "state") return this.state(wanted, response);
       await this.logs(wanted, response);
     } catch (error) {
       this.refuse(request, response, error);
     }
+  }
+
+  private state({ topic, query }: PodRequest & { kind: "state" }, response: ServerResponse): void {
+    const text = JSON.stringify(answerOf(this.options.state, topic, query));
+    response.writeHead(200, {
+      "Content-Type": "application/json",
+      "Content-Length": Buffer.byteLength(text),
+      "Cache-Control": "no-store",
+    });
+    response.end(text);
   }
 
   private async logs(

@@ -1,9 +1,11 @@
 /** Paths and queries of a kubelet's server (k8s.io/kubernetes pkg/kubelet/server). Pure. */
 import type { ContainerRef, ExecOptions, LogOptions } from "../../runtime/PodAccess.js";
+import { isTopic, type StateTopic } from "./nodeState.js";
 import { HttpRefusal } from "./refusals.js";
 
 export type PodRequest =
   | { kind: "healthz" }
+  | { kind: "state"; topic: StateTopic; query: URLSearchParams }
   | { kind: "logs"; container: ContainerRef; options: LogOptions }
   | { kind: "exec"; container: ContainerRef; options: ExecOptions };
 
@@ -11,6 +13,8 @@ export type PodRequest =
 export function parseRequest(url: string, now: number): PodRequest {
   const { pathname, searchParams: query } = new URL(url, "https://node");
   if (pathname === "/healthz") return { kind: "healthz" };
+  const topic = /^\/podwire\/([a-z]+)$/.exec(pathname)?.[1];
+  if (topic !== undefined && isTopic(topic)) return { kind: "state", topic, query };
   const [verb, namespace, pod, container, ...more] = pathname.split("/").slice(1).map(decode);
   const known = verb === "containerLogs" || verb === "exec";
   if (!known || !namespace || !pod || !container || more.length > 0)

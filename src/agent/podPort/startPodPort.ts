@@ -8,6 +8,7 @@ import type { ServingTls } from "../../kube/servingCertificate.js";
 import type { Log } from "../../reconcile/Log.js";
 import type { PodAccess } from "../../runtime/PodAccess.js";
 import type { ExecTimes } from "./ExecConnection.js";
+import type { NodeState } from "./nodeState.js";
 import { PodServer } from "./PodServer.js";
 
 const RETRY = { first: 500, most: 30_000 };
@@ -22,6 +23,7 @@ export interface PodPortOptions {
   /** A new certificate; asked at start, and again when two thirds of the last one's time are over. */
   tls: () => Promise<ServingTls>;
   access: PodAccess;
+  state: NodeState;
   log: Log;
   clock?: Clock;
   times?: ExecTimes;

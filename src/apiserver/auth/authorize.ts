@@ -35,6 +35,7 @@ const HIDDEN_FROM_NODES = [
   ...Object.keys(REFERRED),
   "/serviceaccounts",
   ...["log", "exec", "attach", "portforward", "proxy"].map((each) => `/pods/${each}`),
+  "/nodes/proxy",
 ];
 const NODE_WRITES: Record<string, string[]> = {
   "/nodes": ["create", "update", "patch"],

@@ -38,6 +38,7 @@ import type { DeleteOptions, FieldValidation, Subresource, Verbs, WriteOptions }
 import { aggregated, apiGroup, apiGroups, apiResources, apiVersions } from "./discovery.js";
 import { duplicatesInJson, parseYamlBody } from "./duplicateFields.js";
 import type { NodeClient } from "./NodeClient.js";
+import { isNodeProxy, NODE_PROXY_RESOURCE, serveNodeProxy } from "./nodeProxy.js";
 import { PodConnections, type Upgrade } from "./PodConnections.js";
 import { formOf, parseAccept, represent, representList } from "./representation.js";
 import { type Target, targetOf } from "./target.js";
@@ -213,14 +214,18 @@ export class HttpServer {
     }
     const watch = target.watch || ["1", "true"].includes(query.get("watch") ?? "");
     const verb = verbOf(request.method!, target, watch);
+    const proxied = isNodeProxy(target);
     const attributes = {
       verb,
       group: target.definition.group,
-      resource: target.definition.plural + (target.subresource === "" ? "" : `/${target.subresource}`),
+      resource: proxied
+        ? NODE_PROXY_RESOURCE
+        : target.definition.plural + (target.subresource === "" ? "" : `/${target.subresource}`),
       namespace: target.namespace,
       name: target.name,
     };
     authorize(user, attributes, this.options.verbs.podsOn);
+    if (proxied) return serveNodeProxy(this.options.verbs, this.options.nodes, target, call);
     if (PodConnections.serves(target)) return this.pods.serve(target, call);
     if (call.upgrade !== undefined) throw badRequest("this path takes no upgrade");
     if (!SUBRESOURCES.includes(target.subresource)) throw noSuchPath();

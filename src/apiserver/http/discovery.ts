@@ -31,6 +31,8 @@ function subresourcesOf({ subresources, kind, group, plural }: ResourceDefinitio
       { name: "exec", kind: "PodExecOptions", verbs: ["create", "get"] },
       { name: "log", kind: "Pod", verbs: ["get"] },
     );
+  if (group === "" && plural === "nodes")
+    found.push({ name: "proxy", kind: "NodeProxyOptions", verbs: ["get"] });
   if (group === "" && plural === "namespaces") found.push({ name: "finalize", kind, verbs: ["update"] });
   return found;
 }

@@ -14,6 +14,8 @@ beforeEach(async () => {
   server = new StatusServer({
     status: () => ({ node: "n" }),
     tables: () => null,
+    nodeTables: () => null,
+    flowRecords: () => null,
     counters: () => {
       throw new Error("no worker");
     },

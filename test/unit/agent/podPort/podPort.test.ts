@@ -5,13 +5,18 @@ import { request } from "node:https";
 import { createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import WebSocket from "ws";
+import type { FlowView } from "../../../../src/agent/flowReport.js";
 import { PROTOCOLS } from "../../../../src/agent/podPort/remoteCommand.js";
 import { startPodPort } from "../../../../src/agent/podPort/startPodPort.js";
 import { FakeClock } from "../../../../src/kube/Clock.js";
 import { servingCertificate } from "../../../../src/kube/servingCertificate.js";
 import { APISERVER_CLIENT } from "../../../../src/model/podPort.js";
 import { SILENT } from "../../../../src/reconcile/Log.js";
+import { FLOW_ORIGINAL, KEY_PORTS } from "../../../../src/tables/flowLayout.js";
+import { Tables } from "../../../../src/tables/TableImage.js";
+import { draft } from "../../../support/flows.js";
 import { LocalPodAccess } from "../../../support/LocalPodAccess.js";
+import { fakeNodeState } from "../../../support/nodeState.js";
 import { clientOf, NODE, nodeClient, type PodCluster, startPodCluster } from "../../../support/podCluster.js";
 
 const HOST = "127.0.0.1";
@@ -152,6 +157,12 @@ describe("what is refused", () => {
       "previous terminated container",
     ],
     ["any other path", "/pods", {}, 404, "404 page not found"],
+    ["any other topic", "/podwire/secrets", {}, 404, "404 page not found"],
+    ["a filter that is none", "/podwire/flows?source=here", {}, 400, "source: is no address or prefix"],
+    ["an unknown filter", "/podwire/flows?colour=red", {}, 400, 'Unrecognized key: "colour"'],
+    ["a limit that is none", "/podwire/flows?limit=-1", {}, 400, 'limit: "-1" must be a whole number'],
+    ["an address that is none", "/podwire/records?address=a", {}, 400, "addresses.0"],
+    ["a topic that is posted", "/podwire/status", { method: "POST" }, 405, "Method Not Allowed"],
   ])("%s", async (_, path, more, code, text) => {
     const answer = await ask(path, apiserver, more);
     expect(answer.code).toBe(code);
@@ -170,6 +181,54 @@ describe("what is refused", () => {
     socket.send(message);
     expect(await ended).toEqual([code, reason]);
     await vi.waitFor(() => expect(cluster.access.running.size).toBe(0), WAIT);
+  });
+});
+
+describe("what the agent tells of itself", () => {
+  const tell = async (path: string) => {
+    const { code, text } = await ask(`/podwire/${path}`, apiserver);
+    expect(code).toBe(200);
+    return JSON.parse(text);
+  };
+
+  test("status, counters, tables", async () => {
+    expect(await tell("status")).toEqual({ node: "n1" });
+    expect(await tell("counters")).toEqual({ received: 7 });
+    const { image } = await tell("tables");
+    const bytes = Buffer.from(image, "base64");
+    expect(new Tables(new Uint8Array(bytes).buffer).vni).toBe(4096);
+  });
+
+  test("flows that match, and no more than asked for; raw records by address", async () => {
+    for (let port = 1; port <= 5; port++)
+      cluster.flows.insert(
+        draft(6, {
+          source: "10.1.0.1",
+          destination: port > 3 ? "10.1.0.3" : "10.1.0.2",
+          sourcePort: port,
+          destinationPort: 80,
+        }),
+        0,
+      );
+    const { flows, more } = await tell("flows?protocol=6&destination=10.1.0.3");
+    expect([flows.map(({ original }: FlowView) => original.sourcePort).sort(), more]).toEqual([
+      [4, 5],
+      false,
+    ]);
+    expect(await tell("flows?limit=2")).toMatchObject({ flows: [{}, {}], more: true });
+    expect(await tell("flows?limit=5")).toMatchObject({ more: false });
+    const raw = async (query: string) => {
+      const { records, recordWords, truncated } = await tell(`records${query}`);
+      expect(truncated).toBe(false);
+      const words = new Int32Array(new Uint8Array(Buffer.from(records, "base64")).buffer);
+      return Array.from(
+        { length: words.length / recordWords },
+        (_, i) => words[i * recordWords + FLOW_ORIGINAL + KEY_PORTS] >>> 16,
+      ).sort();
+    };
+    expect(await raw("")).toEqual([1, 2, 3, 4, 5]);
+    expect(await raw("?address=10.1.0.3&address=10.1.0.9")).toEqual([4, 5]);
+    expect(await raw("?address=10.1.0.9")).toEqual([]);
   });
 });
 
@@ -260,6 +319,7 @@ describe("its certificate", () => {
       address: HOST,
       port,
       access: new LocalPodAccess(),
+      state: fakeNodeState(),
       log: SILENT,
       clock,
       tls: async () => {
