@@ -15,12 +15,13 @@ export { SysError } from "./SysError.js";
 export type * from "./types.js";
 
 const BUILT = join("build", "Release", "podwire.node");
+/** In a package, for machines without a compiler. */
+const PREBUILT = join("prebuilds", `${process.platform}-${process.arch}`, "podwire.node");
 
-/** The nearest build/Release/podwire.node upwards of this file, wherever it was compiled to. */
+/** The nearest binding upwards of this file, wherever it was compiled to. */
 function locate(): string {
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    const file = join(folder, BUILT);
-    if (existsSync(file)) return file;
+    for (const place of [BUILT, PREBUILT]) if (existsSync(join(folder, place))) return join(folder, place);
     if (folder === dirname(folder)) {
       throw new Error(`the native binding is not built (${BUILT} is missing): run npm run install`);
     }

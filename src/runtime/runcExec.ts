@@ -124,7 +124,7 @@ function withPipes(command: string[], options: ExecOptions, commandPid: () => nu
 
 async function withTerminal(command: string[], commandPid: () => number): Promise<Running> {
   // Loaded here: few agents ever open a terminal.
-  const pty = (await import("node-pty")).default;
+  const pty = (await import("@lydell/node-pty")).default;
   const terminal = pty.spawn("runc", command, { cols: COLUMNS, rows: ROWS, encoding: null });
   const stdout = new PassThrough();
   const gate = new Gate(stdout, commandPid);
@@ -147,7 +147,8 @@ async function withTerminal(command: string[], commandPid: () => number): Promis
   };
   const stdin = new Writable({
     write: (chunk: Buffer, _, done) => {
-      guarded(() => terminal.write(chunk));
+      // Bytes go to the socket as they are; the type of this older release names text only.
+      guarded(() => terminal.write(chunk as unknown as string));
       done();
     },
     // The end of the input is what the keyboard would send: ^D.
