@@ -2,7 +2,7 @@
  * Brings the runtime into the node's agent: its engine, its pods, and the access that the pod port
  * gives to logs and commands. Off unless it is configured.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { netnsPath } from "../desired/pods.js";
 import type { Host } from "../host/Host.js";
 import type { KubeApi } from "../kube/KubeApi.js";
@@ -73,13 +73,17 @@ export async function startPodRuntime(options: PodRuntimeOptions): Promise<PodRu
   };
 }
 
-/** Ends every pod of the runtime that agents on a state directory had. Returns their names. */
-export async function removePods(stateDir: string): Promise<string[]> {
-  let directory: string;
+/**
+ * Ends every pod of the runtime that agents on a state directory had. Returns their names.
+ *
+ * @param otherwise the runtime's directory where the state directory does not say; "" for none
+ */
+export async function removePods(stateDir: string, otherwise = ""): Promise<string[]> {
+  let directory = otherwise;
   try {
     directory = readFileSync(new StateDir(stateDir).runtimeFile, "utf8");
   } catch {
-    return [];
+    if (directory === "" || !existsSync(directory)) return [];
   }
   const engine = new RuncEngine(directory);
   await engine.start(() => {});

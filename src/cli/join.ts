@@ -7,6 +7,9 @@ import { Command } from "commander";
 const DEFAULT_KUBECONFIG = "/etc/podwire/kubeconfig";
 const TOKEN = /^[a-z0-9]{6}\.[a-z0-9]{16}$/;
 
+/** With what a node joins. */
+export type JoinLine = Pick<Options, "server" | "token" | "caHash">;
+
 interface Options {
   server: string;
   token: string;
@@ -33,30 +36,43 @@ export function joinCommand(): Command {
 }
 
 async function run(options: Options): Promise<void> {
-  const { server, token, caHash, node, kubeconfig: file } = options;
+  const { node, kubeconfig: file } = options;
+  try {
+    checkJoinLine(options);
+    if (existsSync(file) && options.force !== true)
+      throw new Error(`${file} exists already: this node has joined; --force replaces the file`);
+    writePrivate(file, await joinedKubeconfig(options, node));
+    process.stdout.write(
+      `${node} has joined. Start its agent:\n  podwire agent --kubeconfig ${file} --node ${node} --underlay-address THIS-NODES-LAN-ADDRESS\n`,
+    );
+  } catch (error) {
+    process.stderr.write(`podwire join: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
+
+/** Throws an Error that names the option which cannot be right. */
+export function checkJoinLine({ server, token }: JoinLine): void {
+  if (!/^https:\/\//.test(server)) throw new Error(`--server: ${server} must begin with https://`);
+  if (!TOKEN.test(token))
+    throw new Error("--token: a token is six characters, a dot and sixteen characters, a-z and 0-9");
+}
+
+/** Gets a node its certificate; the text of the kubeconfig with it. Rejects with an Error that says what to do. */
+export async function joinedKubeconfig({ server, token, caHash }: JoinLine, node: string): Promise<string> {
   const [{ join }, { kubeconfig }, { isReason }] = await Promise.all([
     import("../kube/join.js"),
     import("../apiserver/pki/kubeconfig.js"),
     import("../kube/KubeError.js"),
   ]);
   try {
-    if (!/^https:\/\//.test(server)) throw new Error(`--server: ${server} must begin with https://`);
-    if (!TOKEN.test(token))
-      throw new Error("--token: a token is six characters, a dot and sixteen characters, a-z and 0-9");
-    if (existsSync(file) && options.force !== true)
-      throw new Error(`${file} exists already: this node has joined; --force replaces the file`);
     const { caCertificate, certificate, key } = await join({ server, token, caHash, node });
-    const user = `system:node:${node}`;
-    writePrivate(file, kubeconfig({ server, caCertificate, user, certificate, key }));
-    process.stdout.write(
-      `${node} has joined. Start its agent:\n  podwire agent --kubeconfig ${file} --node ${node} --underlay-address THIS-NODES-LAN-ADDRESS\n`,
-    );
+    return kubeconfig({ server, caCertificate, user: `system:node:${node}`, certificate, key });
   } catch (error) {
     const hint = isReason(error, "Unauthorized")
       ? " (the token is wrong or has expired: `podwire token create` makes a new one)"
       : "";
-    process.stderr.write(`podwire join: ${(error as Error).message}${hint}\n`);
-    process.exitCode = 1;
+    throw new Error(`${(error as Error).message}${hint}`);
   }
 }
 

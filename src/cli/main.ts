@@ -40,6 +40,18 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "give load-balancer addresses to the Services of a Kubernetes cluster",
     load: async () => (await import("./controller.js")).controllerCommand(),
   },
+  install: {
+    summary: "make podwire services of this machine",
+    load: async () => (await import("./install.js")).installCommand(),
+  },
+  uninstall: {
+    summary: "remove podwire's services and every trace of them",
+    load: async () => (await import("./uninstall.js")).uninstallCommand(),
+  },
+  doctor: {
+    summary: "look for what on this machine is in podwire's way",
+    load: async () => (await import("./doctor.js")).doctorCommand(),
+  },
   token: {
     summary: "make, list and delete the tokens with which nodes join",
     load: async () => (await import("./token.js")).tokenCommand(),

@@ -34,11 +34,21 @@ export function tokenCommand(): Command {
 }
 
 async function create(options: { dataDir: string; ttl: number; description: string }): Promise<void> {
+  const { token, caHash } = await createToken(options.dataDir, options.ttl, options.description);
+  process.stdout.write(`${token} ${caHash}\n`);
+}
+
+/** Makes a token that is good for `ttl` seconds; with it the hash of the cluster's CA. */
+export async function createToken(
+  dataDir: string,
+  ttl: number,
+  description: string,
+): Promise<{ token: string; caHash: string }> {
   const { ClusterCa } = await import("../apiserver/pki/ClusterCa.js");
-  const tokens = await open(options.dataDir);
+  const tokens = await open(dataDir);
   const { join } = await import("node:path");
-  const ca = await ClusterCa.open(join(options.dataDir, "pki"));
-  process.stdout.write(`${tokens.create(options.ttl, options.description)} ${ca.hash}\n`);
+  const ca = await ClusterCa.open(join(dataDir, "pki"));
+  return { token: tokens.create(ttl, description), caHash: ca.hash };
 }
 
 async function list(options: { dataDir: string }): Promise<void> {

@@ -70,6 +70,9 @@ const TABLE: Record<string, Rule> = {
     "tables",
   ]),
   explain: free(["dataplane", "tables", "model"]),
+  // Services of a machine: their files, and what agents left in the kernel.
+  install: free(["agent", "desired", "host", "model", "reconcile/routing"]),
+  doctor: free(["desired", "host", "model"]),
   lab: free(["agent", "kube", "model", "runtime", "worker/control"]),
   cli: free([
     "agent",
@@ -77,8 +80,10 @@ const TABLE: Record<string, Rule> = {
     "binding",
     "check",
     "controllers",
+    "doctor",
     "explain",
     "host",
+    "install",
     "ipam",
     "kube",
     "lab",
