@@ -9,6 +9,7 @@
         "native/event.cc",
         "native/file.cc",
         "native/io.cc",
+        "native/link.cc",
         "native/netns.cc",
         "native/bfd.cc",
         "native/packet.cc",

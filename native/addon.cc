@@ -72,6 +72,7 @@ napi_value start(napi_env env, napi_value exports) {
       {"createArena", CreateArena},     {"createIo", CreateIo},       {"openTap", OpenTap},
       {"setTapPersist", SetTapPersist}, {"openUdp", OpenUdp},         {"openBfd", OpenBfd},
       {"openPacket", OpenPacket},       {"openRaw", OpenRaw},         {"openEvent", OpenEvent},
+      {"openLinkEvents", OpenLinkEvents}, {"setFilter", SetFilter},
       {"signalEvent", SignalEvent},     {"close", Close},
       {"withNetns", WithNetns},         {"checksum", Checksum},       {"checksumPlain", ChecksumPlain},
       {"mapFile", MapFile},             {"setErrorClass", SetErrorClass},

@@ -1,5 +1,5 @@
 // The functions that open and close descriptors, one file per kind: tap.cc, udp.cc, packet.cc,
-// raw.cc, event.cc; and memory: arena.cc, file.cc. A descriptor is a plain number and belongs to the
+// raw.cc, bfd.cc, link.cc, event.cc; and memory: arena.cc, file.cc. A descriptor is a plain number and belongs to the
 // JavaScript caller.
 // Nothing here sends or receives.
 
@@ -21,6 +21,10 @@ napi_value OpenBfd(napi_env env, napi_callback_info info);
 napi_value OpenPacket(napi_env env, napi_callback_info info);
 // openRaw(options): raw(7) with SO_ATTACH_FILTER.
 napi_value OpenRaw(napi_env env, napi_callback_info info);
+// openLinkEvents(options): rtnetlink(7), RTMGRP_LINK of one interface.
+napi_value OpenLinkEvents(napi_env env, napi_callback_info info);
+// setFilter(fd, filter): SO_ATTACH_FILTER in the place of the one before.
+napi_value SetFilter(napi_env env, napi_callback_info info);
 // openEvent(): eventfd(2).
 napi_value OpenEvent(napi_env env, napi_callback_info info);
 // signalEvent(fd): write(2) to an eventfd.

@@ -155,7 +155,7 @@ napi_value AddPort(napi_env env, napi_callback_info info) {
       !readInt32(env, args[2], "fd", &fd) || !readBool(env, args[3], "receive", &receive)) {
     return nullptr;
   }
-  if (kind != PORT_TAP && kind != PORT_UDP && kind != PORT_LINK && kind != PORT_RAW)
+  if (kind < PORT_TAP || kind > PORT_NETLINK)
     return throwRange(env, "kind must be a PORT_ kind");
   if (Failure failure = io->addPort(port, kind, fd, receive)) return throwFailure(env, failure);
   return nullptr;
@@ -179,7 +179,7 @@ napi_value SetPeer(napi_env env, napi_callback_info info) {
       !readUint32(env, args[1], "address", &address) || !readInt32(env, args[2], "port", &l4Port)) {
     return nullptr;
   }
-  if (peer < 0 || peer >= MAX_PEERS) return throwRange(env, "peer must be 0 to MAX_PEERS - 1");
+  if (peer < 0 || peer >= IO_PEERS) return throwRange(env, "peer must be 0 to IO_PEERS - 1");
   if (l4Port < 0 || l4Port > 65535) return throwRange(env, "port must be 0 to 65535");
   io->setPeer(peer, address, static_cast<uint16_t>(l4Port));
   return nullptr;

@@ -30,6 +30,9 @@ struct Port {
   bool polled = false;
 };
 
+// Whether a port is a UDP socket.
+inline bool carriesDatagrams(int32_t kind) { return kind == PORT_UDP || kind == PORT_BFD; }
+
 // Where datagrams go. `length` 0: not set.
 struct Peer {
   union {
@@ -85,7 +88,7 @@ class Io {
   // receive.cc
   int32_t receive(int ready);
   void drainWake();
-  void readUdp(int32_t number, uint32_t events);
+  void readUdp(int32_t number, uint32_t events, int32_t most);
   void readTap(int32_t number);
   void readLink(int32_t number, int32_t headroom);
   bool hasFrameRoom() const { return tapUsed_ < TAP_BUDGET && received_ < RX_CAPACITY; }
@@ -120,7 +123,7 @@ class Io {
   alignas(struct cmsghdr) char controls_[UDP_SLOTS][CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(int))];
 
   Port ports_[MAX_PORTS];
-  Peer peers_[MAX_PEERS];
+  Peer peers_[IO_PEERS];
 };
 
 // createIo(arena, wakeFd): an object with NativeIo's functions.

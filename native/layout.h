@@ -11,8 +11,12 @@
   X(PORT_UDP, 2)                                                            \
   X(PORT_LINK, 3)                                                           \
   X(PORT_RAW, 4)                                                            \
+  X(PORT_BFD, 5)                                                            \
+  X(PORT_NETLINK, 6)                                                        \
   X(MAX_PORTS, 1024)                                                        \
   X(MAX_PEERS, 8192)                                                        \
+  X(IO_PEERS, 2 * MAX_PEERS)                                                \
+  X(BFD_PEERS, MAX_PEERS)                                                   \
   X(RX_STRIDE, 8)                                                           \
   X(RX_OFFSET, 0)                                                           \
   X(RX_LENGTH, 1)                                                           \

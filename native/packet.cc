@@ -66,4 +66,14 @@ napi_value OpenPacket(napi_env env, napi_callback_info info) {
   return makeInt32(env, fd);
 }
 
+napi_value SetFilter(napi_env env, napi_callback_info info) {
+  Arguments<2> args(env, info);
+  int32_t fd;
+  std::vector<uint32_t> filter;
+  if (!readInt32(env, args[0], "fd", &fd) || !readUint32s(env, args[1], "filter", &filter)) return nullptr;
+  if (filter.empty() || !isFilter(filter)) return throwRange(env, "filter must be quadruples, 1 to 4096");
+  if (const Failure failure = attachFilter(fd, filter)) return throwFailure(env, failure);
+  return makeUndefined(env);
+}
+
 }  // namespace podwire

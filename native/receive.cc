@@ -1,6 +1,7 @@
-// Reads what epoll found ready into the arena, and describes it. UDP sockets first, since they have
-// slots of their own; then TAP and LINK ports, which share rxTap, beginning each breath with another
-// port, so that a busy one cannot starve the rest. What is left over is still ready in the next breath.
+// Reads what epoll found ready into the arena, and describes it. BFD sockets first: what they say must
+// not wait for slots that VXLAN has taken. Then the other UDP sockets; then TAP, LINK and further ports,
+// which share rxTap, beginning each breath with another port, so that a busy one cannot starve the rest.
+// What is left over is still ready in the next breath.
 
 #include <linux/if_packet.h>
 #include <sys/eventfd.h>
@@ -15,6 +16,8 @@ namespace {
 
 // Pending errors that are read away from a socket in one breath before it is given up.
 constexpr int ERROR_TRIES = 16;
+// Slots that a BFD socket takes in one breath: a flood of it leaves some for VXLAN.
+constexpr int32_t BFD_SLOTS = UDP_SLOTS / 2;
 
 // The interface of a packet socket is gone for good (NETDEV_UNREGISTER sets its index to -1).
 bool isUnbound(int fd) {
@@ -61,11 +64,16 @@ int32_t Io::receive(int ready) {
   const int first = static_cast<int>(breath_++ % static_cast<uint32_t>(ready));
   bool frames = false;
   for (int i = 0; i < ready; i++) {
+    const struct epoll_event& event = ready_[i];
+    if (event.data.u64 < MAX_PORTS && ports_[event.data.u64].kind == PORT_BFD)
+      readUdp(static_cast<int32_t>(event.data.u64), event.events, BFD_SLOTS);
+  }
+  for (int i = 0; i < ready; i++) {
     const struct epoll_event& event = ready_[(first + i) % ready];
     if (event.data.u64 >= MAX_PORTS) {
       drainWake();
     } else if (ports_[event.data.u64].kind == PORT_UDP) {
-      readUdp(static_cast<int32_t>(event.data.u64), event.events);
+      readUdp(static_cast<int32_t>(event.data.u64), event.events, UDP_SLOTS);
     } else {
       frames = true;
     }
@@ -76,7 +84,7 @@ int32_t Io::receive(int ready) {
     const int32_t number = static_cast<int32_t>(event.data.u64);
     if (ports_[number].kind == PORT_TAP) readTap(number);
     if (ports_[number].kind == PORT_LINK) readLink(number, LINK_START);
-    if (ports_[number].kind == PORT_RAW) readLink(number, RAW_START);
+    if (ports_[number].kind == PORT_RAW || ports_[number].kind == PORT_NETLINK) readLink(number, RAW_START);
   }
   return received_;
 }
@@ -87,11 +95,12 @@ void Io::drainWake() {
   if (eventfd_read(wake_, &count) == 0) status_[STATUS_WAKES]++;
 }
 
-// recvmmsg(2) into the slots that are still free.
-void Io::readUdp(int32_t number, uint32_t events) {
+// recvmmsg(2) into the slots that are still free, `most` at most.
+void Io::readUdp(int32_t number, uint32_t events, int32_t most) {
   const int fd = ports_[number].fd;
   if ((events & EPOLLERR) != 0) clearErrors(fd);
-  const int32_t free = UDP_SLOTS - slotsUsed_;
+  const int32_t left = UDP_SLOTS - slotsUsed_;
+  const int32_t free = left < most ? left : most;
   if (free == 0) return;
   struct mmsghdr* headers = headers_ + slotsUsed_;
   int count = -1;

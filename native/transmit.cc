@@ -2,7 +2,7 @@
 //
 //   1. gather its chain of pieces, checking every number against the arena
 //   2. finish the checksums its pieces ask for (IOV_CSUM)
-//   3. UDP: sendmsg, with UDP_SEGMENT where MSG_GSO says so
+//   3. UDP, BFD: sendmsg, with UDP_SEGMENT where MSG_GSO says so
 //      TAP, LINK: verify a merged TCP frame (MSG_FLAG_VERIFY), then writev
 //
 // A message that fails costs only itself: its MSG_ERRNO says why, the next one is tried.
@@ -45,7 +45,7 @@ int Io::send(int32_t* message) {
   if (chain_.requested) {
     if (const int error = finishChecksums()) return error;
   }
-  if (port.kind == PORT_UDP) return sendDatagrams(port, message);
+  if (carriesDatagrams(port.kind)) return sendDatagrams(port, message);
   if (port.kind == PORT_TAP && (message[MSG_FLAGS] & MSG_FLAG_VERIFY) != 0) {
     bool correct;
     if (const int error = segmentsAreCorrect(message, &correct)) return error;
@@ -111,7 +111,7 @@ int Io::finishChecksums() {
 // sendmsg(2) with UDP_SEGMENT (udp(7)).
 int Io::sendDatagrams(const Port& port, const int32_t* message) {
   const int32_t number = message[MSG_PEER];
-  if (number < 0 || number >= MAX_PEERS || peers_[number].length == 0) return EDESTADDRREQ;
+  if (number < 0 || number >= IO_PEERS || peers_[number].length == 0) return EDESTADDRREQ;
   const int32_t gso = message[MSG_GSO];
   if (gso < 0 || gso > MAX_GSO_BYTES) return EINVAL;
   Peer& peer = peers_[number];

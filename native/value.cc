@@ -126,7 +126,10 @@ bool readStringOf(napi_env env, napi_value object, const char* name, char* out, 
 
 bool readUint32sOf(napi_env env, napi_value object, const char* name, std::vector<uint32_t>* out) {
   napi_value array;
-  if (!property(env, object, name, &array)) return false;
+  return property(env, object, name, &array) && readUint32s(env, array, name, out);
+}
+
+bool readUint32s(napi_env env, napi_value array, const char* name, std::vector<uint32_t>* out) {
   uint32_t length = 0;
   if (napi_get_array_length(env, array, &length) != napi_ok || length > MAX_NUMBERS) {
     return wrongType(env, name, "an array of at most 16384 numbers");

@@ -26,6 +26,8 @@ bool readBool(napi_env env, napi_value value, const char* name, bool* out);
 // Fails where the string does not fit into `capacity` bytes with its terminating zero, or holds a zero.
 bool readString(napi_env env, napi_value value, const char* name, char* out, size_t capacity);
 
+bool readUint32s(napi_env env, napi_value array, const char* name, std::vector<uint32_t>* out);
+
 // The same by property of an options object.
 bool readInt32Of(napi_env env, napi_value object, const char* name, int32_t* out);
 bool readBoolOf(napi_env env, napi_value object, const char* name, bool* out);

@@ -50,6 +50,12 @@ export interface BfdOptions {
   port: number;
 }
 
+/** A netlink socket that reports what becomes of one interface (wire/rtnetlink). */
+export interface LinkEventsOptions {
+  netns: string;
+  ifindex: number;
+}
+
 export interface PacketOptions {
   netns: string;
   /** Interface to bind to. */
@@ -118,6 +124,10 @@ export interface Native {
   openPacket(options: PacketOptions): number;
   /** A raw socket: what the kernel delivers to the node, whole packets (raw(7)). */
   openRaw(options: RawOptions): number;
+  /** Its first message is the state of the interface as it was opened. Port kind: PORT_NETLINK. */
+  openLinkEvents(options: LinkEventsOptions): number;
+  /** Classic BPF in the place of a socket's filter of before: [code, jt, jf, k] quadruples, 1 to 4096. */
+  setFilter(fd: number, filter: number[]): void;
   /** eventfd(2), non-blocking. */
   openEvent(): number;
   /** Adds one to an event descriptor: wakes the worker that polls it. Any thread may call it. */

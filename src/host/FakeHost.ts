@@ -3,19 +3,25 @@
  * descriptors behave as the kernel's do where the control side relies on it. Tests reach into its
  * fields to look, and to break things.
  */
-import type { RawOptions, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
 import {
   type AddressInfo,
+  type BfdOptions,
   type Host,
   type HostNamespace,
   type LinkChange,
+  type LinkEventsOptions,
   type LinkInfo,
   type NeighbourInfo,
   OWN_NETNS,
+  type PacketOptions,
+  type RawOptions,
   type RouteInfo,
   RT_TABLE_LOCAL,
   RT_TABLE_MAIN,
   type RuleInfo,
+  type TapHandle,
+  type TapOptions,
+  type UdpOptions,
 } from "./Host.js";
 import { HostError, inNamespace } from "./HostError.js";
 
@@ -211,6 +217,9 @@ export class FakeHost implements Host {
   readonly taps = new Map<number, FakeTap>();
   readonly sockets = new Map<number, UdpOptions>();
   readonly rawSockets = new Map<number, RawOptions>();
+  readonly packetSockets = new Map<number, PacketOptions>();
+  readonly bfdSockets = new Map<number, BfdOptions>();
+  readonly linkEvents = new Map<number, LinkEventsOptions>();
   /** Every change that was attempted, in order. */
   readonly actions: string[] = [];
   /** TUN_F_* bits that the kernel of this host knows. */
@@ -308,12 +317,34 @@ export class FakeHost implements Host {
     return fd;
   }
 
+  openPacket(options: PacketOptions): number {
+    this.act(`open packet ${options.ifname}`, options.netns);
+    return this.opened(this.packetSockets, options);
+  }
+
+  setFilter(fd: number, filter: number[]): void {
+    const socket = this.packetSockets.get(fd);
+    if (socket === undefined) throw new HostError("set the filter of a packet socket", "", "EBADF", "");
+    this.packetSockets.set(fd, { ...socket, filter });
+  }
+
+  openBfd(options: BfdOptions): number {
+    this.act(`bind BFD ${options.address}:${options.port}`, options.netns);
+    return this.opened(this.bfdSockets, options);
+  }
+
+  openLinkEvents(options: LinkEventsOptions): number {
+    this.act(`follow interface ${options.ifindex}`, options.netns);
+    return this.opened(this.linkEvents, options);
+  }
+
   close(fd: number): void {
     this.actions.push(`close ${this.taps.get(fd)?.name ?? "socket"}`);
     const tap = this.taps.get(fd);
     if (tap !== undefined && !tap.persist) this.namespaces.get(tap.netns)?.drop(tap.index);
-    if (!this.taps.delete(fd) && !this.sockets.delete(fd) && !this.rawSockets.delete(fd))
-      throw new Error(`close of ${fd}, which is not open`);
+    const { taps, sockets, rawSockets, packetSockets, bfdSockets, linkEvents } = this;
+    const tables = [taps, sockets, rawSockets, packetSockets, bfdSockets, linkEvents];
+    if (!tables.some((table) => table.delete(fd))) throw new Error(`close of ${fd}, which is not open`);
   }
 
   watch(_protocol: number, changed: () => void): () => void {
@@ -327,6 +358,12 @@ export class FakeHost implements Host {
 
   checkTun(): void {
     this.act("open /dev/net/tun", "");
+  }
+
+  private opened<T>(table: Map<number, T>, options: T): number {
+    const fd = this.nextFd++;
+    table.set(fd, options);
+    return fd;
   }
 
   /** Notes an attempted change; throws where failOn says so. */

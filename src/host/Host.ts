@@ -6,9 +6,17 @@
  * A namespace is given by the path of its file (/run/netns/NAME, /proc/PID/ns/net); "" is the
  * thread's own. Must not know what is wanted: desired/ does, and reconcile/ compares.
  */
-import type { RawOptions, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
+import type {
+  BfdOptions,
+  LinkEventsOptions,
+  PacketOptions,
+  RawOptions,
+  TapHandle,
+  TapOptions,
+  UdpOptions,
+} from "../binding/types.js";
 
-export type { RawOptions, TapHandle, TapOptions, UdpOptions };
+export type { BfdOptions, LinkEventsOptions, PacketOptions, RawOptions, TapHandle, TapOptions, UdpOptions };
 
 /** Path of the calling thread's own network namespace, for netnsIdentity. */
 export const OWN_NETNS = "/proc/thread-self/ns/net";
@@ -154,7 +162,15 @@ export interface Host {
   openUdp(options: UdpOptions): number;
   /** Opens a raw socket. Throws HostError. */
   openRaw(options: RawOptions): number;
-  /** Closes a descriptor that openTap, openUdp or openRaw gave. */
+  /** Opens a packet socket on an interface. Throws HostError. */
+  openPacket(options: PacketOptions): number;
+  /** Gives a packet socket another filter. Throws HostError. */
+  setFilter(fd: number, filter: number[]): void;
+  /** Opens a UDP socket for BFD. Throws HostError (EADDRINUSE, EADDRNOTAVAIL). */
+  openBfd(options: BfdOptions): number;
+  /** Opens a netlink socket about one interface. Throws HostError. */
+  openLinkEvents(options: LinkEventsOptions): number;
+  /** Closes a descriptor that one of these gave. */
   close(fd: number): void;
   /**
    * Calls `changed` after each change of the IPv4 rules, addresses and forwarding settings of the

@@ -10,18 +10,25 @@ import type { LinkAttrs } from "netlink/dist/rt/ifla.js";
 // Only this module of the package: its index loads nl80211 and more, 5 MB that nobody needs.
 import { createRtNetlink, type RtNetlinkSocket } from "netlink/dist/rt/rt.js";
 import type { LinkMessage, RouteMessage, RuleMessage } from "netlink/dist/rt/structs.js";
-import type { Native, RawOptions, TapHandle, TapOptions, UdpOptions } from "../binding/types.js";
+import type { Native } from "../binding/types.js";
 import {
   type AddressInfo,
+  type BfdOptions,
   type Host,
   type HostNamespace,
   type LinkChange,
+  type LinkEventsOptions,
   type LinkInfo,
   type NeighbourInfo,
+  type PacketOptions,
+  type RawOptions,
   type RouteInfo,
   RT_TABLE_LOCAL,
   RT_TABLE_MAIN,
   type RuleInfo,
+  type TapHandle,
+  type TapOptions,
+  type UdpOptions,
 } from "./Host.js";
 import { HostError, inNamespace } from "./HostError.js";
 
@@ -65,7 +72,16 @@ const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_SYS_ADMIN: 21 };
 /** The parts of the binding that this needs. */
 export type HostBinding = Pick<
   Native,
-  "withNetns" | "openTap" | "setTapPersist" | "openUdp" | "openRaw" | "close"
+  | "withNetns"
+  | "openTap"
+  | "setTapPersist"
+  | "openUdp"
+  | "openRaw"
+  | "openPacket"
+  | "setFilter"
+  | "openBfd"
+  | "openLinkEvents"
+  | "close"
 >;
 
 export class NetlinkHost implements Host {
@@ -127,6 +143,38 @@ export class NetlinkHost implements Host {
       return this.native.openRaw(options);
     } catch (error) {
       throw HostError.from(error, `open a raw socket of protocol ${options.protocol}`, options.netns);
+    }
+  }
+
+  openPacket(options: PacketOptions): number {
+    try {
+      return this.native.openPacket(options);
+    } catch (error) {
+      throw HostError.from(error, "open a packet socket", `${options.ifname}${inNamespace(options.netns)}`);
+    }
+  }
+
+  setFilter(fd: number, filter: number[]): void {
+    try {
+      this.native.setFilter(fd, filter);
+    } catch (error) {
+      throw HostError.from(error, "set the filter of a packet socket", "");
+    }
+  }
+
+  openBfd(options: BfdOptions): number {
+    try {
+      return this.native.openBfd(options);
+    } catch (error) {
+      throw HostError.from(error, `bind BFD ${options.address}:${options.port}`, options.netns);
+    }
+  }
+
+  openLinkEvents(options: LinkEventsOptions): number {
+    try {
+      return this.native.openLinkEvents(options);
+    } catch (error) {
+      throw HostError.from(error, `follow interface ${options.ifindex}`, options.netns);
     }
   }
 

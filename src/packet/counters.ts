@@ -42,6 +42,21 @@ export const COUNT_FRAGMENTS = 18;
 export const COUNT_CPU_LATENCY_REQUESTS = 19;
 /** TCP resets made. */
 export const COUNT_RESETS = 20;
+/**
+ * BFD packets received, and of these the ones that were discarded (RFC 5880 §6.8.6), and sent. These,
+ * and frames of the packet socket on the LAN, are not among the frames received.
+ */
+export const COUNT_BFD_RECEIVED = 21;
+export const COUNT_BFD_DISCARDED = 22;
+export const COUNT_BFD_SENT = 23;
+/** ARP of the LAN about load-balancer addresses: frames heard, requests answered, announcements sent. */
+export const COUNT_LAN_RECEIVED = 24;
+export const COUNT_LAN_REPLIES = 25;
+export const COUNT_LAN_ANNOUNCEMENTS = 26;
+/** Claims of others to addresses that this node owned. */
+export const COUNT_LAN_CONFLICTS = 27;
+/** Addresses taken over. */
+export const COUNT_TAKEOVERS = 28;
 /** First drop counter. */
 export const COUNT_DROPS = 32;
 export const COUNTERS = COUNT_DROPS + DROP_REASONS;
@@ -66,4 +81,12 @@ export const OTHER_COUNTERS: Readonly<Record<string, number>> = {
   fragments: COUNT_FRAGMENTS,
   cpuLatencyRequests: COUNT_CPU_LATENCY_REQUESTS,
   resets: COUNT_RESETS,
+  bfdReceived: COUNT_BFD_RECEIVED,
+  bfdDiscarded: COUNT_BFD_DISCARDED,
+  bfdSent: COUNT_BFD_SENT,
+  lanReceived: COUNT_LAN_RECEIVED,
+  lanReplies: COUNT_LAN_REPLIES,
+  lanAnnouncements: COUNT_LAN_ANNOUNCEMENTS,
+  lanConflicts: COUNT_LAN_CONFLICTS,
+  takeovers: COUNT_TAKEOVERS,
 };

@@ -25,11 +25,19 @@ export const PORT_UDP = 2;
 export const PORT_LINK = 3;
 /** A raw IPv4 socket; received from only. */
 export const PORT_RAW = 4;
+/** A UDP socket of BFD: read before all others, so that no load looks like a dead node. */
+export const PORT_BFD = 5;
+/** A netlink socket; received from only, one message a descriptor. */
+export const PORT_NETLINK = 6;
 
 /** Highest number of ports of one worker; port numbers are 0 … MAX_PORTS - 1. */
 export const MAX_PORTS = 1024;
 /** Highest number of peers (VTEPs) of one worker; peer numbers are 0 … MAX_PEERS - 1. */
 export const MAX_PEERS = 8192;
+/** Destinations of datagrams (NativeIo.setPeer): the peers' VXLAN sockets by peer number … */
+export const IO_PEERS = 2 * MAX_PEERS;
+/** … and from here on their BFD sockets. */
+export const BFD_PEERS = MAX_PEERS;
 
 // ---- receive descriptors --------------------------------------------------------------------
 export const RX_STRIDE = 8;

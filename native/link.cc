@@ -1,0 +1,85 @@
+// Opens netlink sockets that report what becomes of one interface (rtnetlink(7), RTMGRP_LINK): its
+// flags, of which IFF_LOWER_UP is the carrier. The first message is the state as the socket was opened.
+
+#include <arpa/inet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "descriptor.h"
+#include "descriptors.h"
+#include "filter.h"
+#include "netns.h"
+#include "value.h"
+
+namespace podwire {
+namespace {
+
+struct LinkOptions {
+  char netns[PATH_BYTES];
+  int32_t ifindex;
+};
+
+struct LinkRequest {
+  struct nlmsghdr header;
+  struct ifinfomsg link;
+};
+
+// Messages of this interface and no other: a node that makes a thousand pods must not overrun the
+// queue. Loads are big-endian, the message is not.
+Failure filterInterface(int fd, int32_t ifindex) {
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offsetof(LinkRequest, link.ifi_index))),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(static_cast<uint32_t>(ifindex)), 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  struct sock_fprog program = {sizeof code / sizeof code[0], code};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
+    return Failure::last("SO_ATTACH_FILTER");
+  return Failure{};
+}
+
+Failure openLinkEvents(const LinkOptions& options, int* result) {
+  NetnsScope scope(options.netns);
+  if (scope.failure()) return scope.failure();
+  Descriptor events(socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!events.valid()) return Failure::last("socket");
+  if (const Failure failure = filterInterface(events.get(), options.ifindex)) return failure;
+  struct sockaddr_nl local;
+  memset(&local, 0, sizeof local);
+  local.nl_family = AF_NETLINK;
+  local.nl_groups = RTMGRP_LINK;
+  if (bind(events.get(), reinterpret_cast<struct sockaddr*>(&local), sizeof local) != 0)
+    return Failure::last("bind");
+  LinkRequest request;
+  memset(&request, 0, sizeof request);
+  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_type = RTM_GETLINK;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.link.ifi_family = AF_UNSPEC;
+  request.link.ifi_index = options.ifindex;
+  if (send(events.get(), &request, sizeof request, 0) < 0) return Failure::last("RTM_GETLINK");
+  *result = events.release();
+  return Failure{};
+}
+
+}  // namespace
+
+napi_value OpenLinkEvents(napi_env env, napi_callback_info info) {
+  Arguments<1> args(env, info);
+  LinkOptions options;
+  if (!readStringOf(env, args[0], "netns", options.netns, sizeof options.netns) ||
+      !readInt32Of(env, args[0], "ifindex", &options.ifindex)) {
+    return nullptr;
+  }
+  if (options.ifindex < 1) return throwRange(env, "ifindex must be 1 or more");
+  int fd = -1;
+  if (Failure failure = openLinkEvents(options, &fd)) return throwFailure(env, failure);
+  return makeInt32(env, fd);
+}
+
+}  // namespace podwire
