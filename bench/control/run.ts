@@ -239,6 +239,8 @@ class Bench {
       ping: async () => {},
       publishServices: async () => {},
       flushFlows: async () => 0,
+      drain: async () => {},
+      announcement: async () => ({ carrier: true, drained: false, settled: true, vips: [], sessions: [] }),
       counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {} }),
       stop: async () => {},
     };
@@ -304,6 +306,7 @@ class Bench {
       vteps,
       pods: this.pods.compile(podPool).pods,
       serviceHost: null,
+      announce: null,
       services: [],
       dataplane: {
         tunnelGso: "off",

@@ -24,7 +24,7 @@ import {
   ServiceTableBuilder,
 } from "../../src/tables/ServiceTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
-import { NO_ANNOUNCEMENT, type TableInput } from "../../src/tables/TableInput.js";
+import { NO_ANNOUNCEMENT, NO_BFD, type TableInput } from "../../src/tables/TableInput.js";
 import * as ipv4 from "../../src/wire/ipv4.js";
 
 /** Port numbers of the node measured. */
@@ -124,6 +124,7 @@ export function clusterTables(peers: number, gso: boolean): Tables {
       egress: [],
       egressPorts: { first: 0, last: 0 },
       announce: NO_ANNOUNCEMENT,
+      bfd: NO_BFD,
     }),
   );
 }

@@ -5,9 +5,10 @@
  *
  * Start: look at the machine, take the state directory, start the worker, bring the host to its
  * desired state, answer. What fails on the way takes everything before it back.
- * Stop: the worker ends, descriptors close; devices, routes and the record stay for the next agent.
+ * Stop: other nodes take over its load-balancer addresses, the worker ends, descriptors close; devices, routes and the record stay for the next agent.
  */
 import { ROUTE_PROTOCOL } from "../desired/host.js";
+import type { LanInterface } from "../desired/lan.js";
 import { Services } from "../desired/services.js";
 import { StaticServices } from "../desired/staticServices.js";
 import { type Host, OWN_NETNS } from "../host/Host.js";
@@ -22,6 +23,11 @@ import { FlowTable } from "../tables/FlowTable.js";
 import { FLAG_EGRESS } from "../tables/flowLayout.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
+import {
+  type AddressReport,
+  AnnouncementReport,
+  type AnnouncementReportStatus,
+} from "./AnnouncementReport.js";
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
 import { checkEnvironment, explain } from "./environment.js";
@@ -56,6 +62,8 @@ export interface AgentParts {
   lenientPods?: boolean;
   /** A Service's health check cannot be served here; for an Event. */
   onServiceHealthFailed?: (namespace: string, name: string, message: string) => void;
+  /** What became of a load-balancer address; for an Event. */
+  onAddress?: (report: AddressReport) => void;
   clock?: Clock;
   /** Services that somebody else feeds; he calls publishServices. Default: those of the config. */
   services?: Services;
@@ -112,6 +120,7 @@ export class Agent {
   /** Null where somebody else feeds them. */
   private readonly staticServices: StaticServices | null;
   private publisher: ServicePublisher | null = null;
+  private readonly announcement: AnnouncementReport;
   private stopping = false;
   private readonly health: ProxyHealth;
   private readonly healthServers: HealthServers;
@@ -140,11 +149,18 @@ export class Agent {
         ),
     });
     const { node } = loaded.config;
+    this.announcement = new AnnouncementReport({
+      node,
+      log,
+      nodeName: (index) => this.reconciler?.nodeName(index) ?? "",
+      onAddress: parts.onAddress,
+    });
     this.services = parts.services ?? new Services({ node, externalIpRanges: ANYWHERE });
     this.staticServices = parts.services === undefined ? new StaticServices(this.services) : null;
     this.server = new StatusServer({
       status: () => this.status(),
       counters: () => this.counters(),
+      announcement: () => this.announcementStatus(),
       tables: () => this.reconciler?.tables(),
       nodeTables: () => this.nodeTables(),
       flows: (query) => this.flowReport.list(query),
@@ -329,6 +345,18 @@ export class Agent {
     };
   }
 
+  /** Who owns which load-balancer address, and what BFD says of the neighbors. */
+  async announcementStatus(): Promise<AnnouncementReportStatus> {
+    const worker = await this.worker!.announcement();
+    const { lanInterface } = this.reconciler!;
+    return this.announcement.status(worker, this.reconciler!.tables()!, lanInterface, new Date());
+  }
+
+  /** The LAN interface on which this node announces; null without one. */
+  get lanInterface(): LanInterface | null {
+    return this.reconciler!.lanInterface;
+  }
+
   private flowCounts(): AgentStatus["flows"] {
     const { size, capacity } = this.flowReport;
     return { flows: size, capacity, egress: this.flowReport.count({ flags: FLAG_EGRESS }) };
@@ -373,6 +401,8 @@ export class Agent {
     await Promise.all([this.server.close(), this.healthServers.close()]);
     this.udpPorts.close();
     await this.reconciler!.halt();
+    // Others take its addresses over while it still forwards what comes for them.
+    await this.worker!.drain().catch((error: unknown) => this.parts.log.warn({ err: error }, "drain"));
     await this.worker!.stop().catch((error: unknown) => this.parts.log.warn({ err: error }, "the worker"));
     this.reconciler!.close();
     this.stateDir.release();
@@ -400,7 +430,9 @@ export class Agent {
 
   private workerEvent(event: WorkerEvent): void {
     const { log } = this.parts;
-    if (event.type === "portFailed") this.reconciler?.portFailed(event.port, event.errno);
+    if (event.type === "vipOwner" || event.type === "vipConflict" || event.type === "bfdSession")
+      this.announcement.take(event);
+    else if (event.type === "portFailed") this.reconciler?.portFailed(event.port, event.errno);
     else if (event.type === "fault")
       log.error({ stack: event.stack }, `the dataplane dropped a batch: ${event.message}`);
     else if (!this.stopping) {

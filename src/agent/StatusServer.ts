@@ -12,6 +12,7 @@ import { setImmediate as turn } from "node:timers/promises";
 export type Topic =
   | "status"
   | "counters"
+  | "announcement"
   | "tables"
   | "nodeTables"
   | "flows"

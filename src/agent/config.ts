@@ -7,9 +7,11 @@
 import { readFile } from "node:fs/promises";
 import { isMap, isNode, isScalar, LineCounter, type Node, type ParsedNode, parseDocument } from "yaml";
 import { z } from "zod";
+import { bfdPeers } from "../announce/neighbors.js";
+import { hashNode, rendezvousOrder } from "../announce/rendezvous.js";
 import { MIN_OVERLAY_MTU, VXLAN_OVERHEAD } from "../desired/host.js";
 import { parseMac, vtepMac } from "../desired/mac.js";
-import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
+import type { AgentConfig, AnnounceConfig, BfdConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatCidr, formatIpv4, hasHostBits, networkOf, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { SERVICE_PROTOCOLS, type ServiceProtocol } from "../model/Service.js";
 import { MAX_PEERS, MAX_PORTS } from "../packet/layout.js";
@@ -223,6 +225,28 @@ const rulePortsField = textField(
 
 const portField = numberField(1, 65535, `Leave it out for ${DEFAULT_PORT}, the port of RFC 7348.`);
 
+/** Profiles of BFD: the detection time is intervalMs × multiplier. */
+export const BFD_PROFILES = {
+  default: { intervalMs: 100, multiplier: 3 },
+  fast: { intervalMs: 10, multiplier: 3 },
+} as const satisfies Record<string, BfdConfig>;
+
+const announceSchema = z.strictObject({
+  interface: interfaceField.optional(),
+  bfd: z
+    .union([
+      z.enum(Object.keys(BFD_PROFILES) as (keyof typeof BFD_PROFILES)[]),
+      z.strictObject({
+        intervalMs: numberField(5, 60_000, "Leave bfd out for 100; the fast profile has 10."),
+        multiplier: numberField(2, 255, "Leave bfd out for 3."),
+      }),
+    ])
+    .optional(),
+  addresses: z
+    .array(z.strictObject({ address: addressField, nodes: z.array(nodeField).optional() }))
+    .optional(),
+});
+
 const fullNameField = (what: string) =>
   textField(
     (text) => /^[^\s/]+\/[^\s/]+$/.test(text),
@@ -305,6 +329,7 @@ const schema = z.strictObject({
         port: portField.optional(),
         tunnelAddress: addressField.optional(),
         mac: macField.optional(),
+        lanMac: macField.optional(),
         peer: z.enum(["podwire", "vxlan"]).optional(),
         blocks: z.array(prefixField).optional(),
       }),
@@ -355,6 +380,7 @@ const schema = z.strictObject({
         .optional(),
     })
     .optional(),
+  announce: announceSchema.optional(),
   dataplane: z.strictObject({
     tunnelGso: z.enum(["auto", "on", "off"]).optional(),
     uso: z.enum(["auto", "on", "off"]).optional(),
@@ -385,6 +411,7 @@ const KEYS: Record<string, string[]> = {
   services: Object.keys(serviceSchema.shape),
   "services.ports": Object.keys(serviceSchema.shape.ports.element.shape),
   "services.backends": Object.keys(serviceSchema.shape.backends.element.shape),
+  announce: Object.keys(announceSchema.shape),
   serviceHost: Object.keys(schema.shape.serviceHost.unwrap().shape),
   dataplane: Object.keys(schema.shape.dataplane.shape),
 };
@@ -443,6 +470,7 @@ function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
     pods: raw.pods.map((pod) => ({ ...pod, interface: pod.interface ?? "eth0" })),
     services: raw.services,
     serviceHost: serviceHostOf(raw),
+    announce: announceOf(raw),
     dataplane: {
       tunnelGso: raw.dataplane.tunnelGso ?? "auto",
       uso: raw.dataplane.uso ?? "auto",
@@ -475,6 +503,37 @@ function serviceHostOf(raw: z.infer<typeof schema>): ServiceHostConfig | null {
     udpNodePorts: services.flatMap(({ ports }) =>
       ports.flatMap(({ protocol, nodePort }) => (protocol === "UDP" && nodePort ? [nodePort] : [])),
     ),
+  };
+}
+
+/**
+ * Who announces what. Addresses that are not written are those of the file's Services, and may be owned
+ * by every node that podwire runs on; these all watch one another, as far as bfdPeers lets them.
+ */
+function announceOf(raw: z.infer<typeof schema>): AnnounceConfig | null {
+  const { announce, node, vteps, services } = raw;
+  if (announce === undefined) return null;
+  const others = vteps.filter(({ peer }) => peer !== "vxlan");
+  const all = [node, ...others.map((vtep) => vtep.node)];
+  const hashed = all.map(hashNode);
+  const ofServices = [...new Set(services.flatMap(({ loadBalancerIPs = [] }) => loadBalancerIPs))];
+  const vips = (announce.addresses ?? ofServices.map((address) => ({ address, nodes: undefined }))).map(
+    ({ address, nodes }) => ({
+      address,
+      nodes: nodes ?? rendezvousOrder(hashed, parseIpv4(address)!).map(({ name }) => name),
+    }),
+  );
+  const orders = vips.map(({ address, nodes }) => ({ address: parseIpv4(address)!, nodes, problem: null }));
+  const watched = new Set(bfdPeers(node, all, orders));
+  return {
+    interface: announce.interface ?? null,
+    bfd: typeof announce.bfd === "object" ? announce.bfd : BFD_PROFILES[announce.bfd ?? "default"],
+    nodes: others.map((vtep) => ({
+      node: vtep.node,
+      mac: vtep.lanMac?.toLowerCase() ?? "",
+      watched: watched.has(vtep.node),
+    })),
+    vips,
   };
 }
 

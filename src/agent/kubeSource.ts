@@ -494,7 +494,7 @@ export class KubeSource {
     // At the start from what is watched: what the last agent led here goes on being led here.
     this.hosted ??= this.hostedNow();
     const { tunnelAddress, hosted: serviceHost } = this;
-    const compiled = { podPool, blocks, tunnelAddress, vteps, pods, services: [] };
+    const compiled = { podPool, blocks, tunnelAddress, vteps, pods, services: [], announce: null };
     return { node, stateDir, underlay, ...compiled, serviceHost, dataplane };
   }
 

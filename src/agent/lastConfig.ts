@@ -31,7 +31,8 @@ export function readLastConfig(
     const { vips = [], udpNodePorts = [], healthChecks = [] } = config.serviceHost ?? {};
     const serviceHost =
       base.serviceHost === null ? null : { ...base.serviceHost, vips, udpNodePorts, healthChecks };
-    return { ...config, ...base, serviceHost };
+    // The LAN hears of addresses when there are Services behind them, which only the API knows.
+    return { ...config, ...base, serviceHost, announce: null };
   } catch {
     // None, or a damaged one: the API has it all.
     return null;

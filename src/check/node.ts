@@ -5,6 +5,7 @@
  */
 import type { AgentStatus } from "../agent/Agent.js";
 import { type DeviceSpec, desiredHost, ROUTE_PROTOCOL } from "../desired/host.js";
+import { NO_LAN_PORTS } from "../desired/lan.js";
 import { vtepMac } from "../desired/mac.js";
 import { type BlockObject, Overlay, type PoolObject } from "../desired/nodes.js";
 import { LocalPods } from "../desired/pods.js";
@@ -77,6 +78,7 @@ function describe({ pools, blocks, nodes, pods }: IpamObjects, status: AgentStat
       return known === undefined ? pod : { ...pod, netns: known.netns, interface: known.interface };
     }),
     serviceHost: status.serviceHost,
+    announce: null,
     services: [],
     dataplane: {
       tunnelGso: status.dataplane.send === "tunnel-gso" ? "on" : "off",
@@ -199,6 +201,8 @@ function checkTables(wanted: AgentConfig, status: AgentStatus, tables: TableInpu
       .filter(({ to, target, length }) => to === "port" && target === node?.port && length === 32)
       .map(({ address }) => address),
     egress: tables.egress,
+    lan: null,
+    lanPorts: NO_LAN_PORTS,
     icmpPort: tables.node.icmpPort,
     reassemblyPort: tables.node.reassemblyPort,
     gsoPort: device("gso")?.port ?? -1,

@@ -7,6 +7,7 @@
  *             ours now → announce at once, then again by REPEATS_US, then every PERIOD_US
  *   receive   request for an address that we own → reply; somebody else claims it → below
  *   advance   announcements that are due, handovers that nobody took
+ *   peerUp    what we own is announced once to a node that can be heard (again)
  *
  * Handing over. When a node that stands before this one comes up, this one goes on answering until
  * it hears the other's announcement, for HANDOVER_US at the longest: who has just started waits until
@@ -72,10 +73,14 @@ export interface AnnounceListener {
 /** State of each address, in columns by row of the table. */
 class Rows {
   readonly owned: Uint8Array;
+  /** Who owns it as far as this node knows, and since when. */
+  readonly owner: Int32Array;
+  readonly ownerSinceUs: Float64Array;
+  /** This node has given it up to another, whose claim it has not heard yet. */
+  readonly unclaimed: Uint8Array;
   /** Announcements made since the takeover, up to REPEATS_US.length. */
   readonly announced: Uint8Array;
   readonly dueUs: Float64Array;
-  readonly sinceUs: Float64Array;
   readonly yieldedTo: Int32Array;
   readonly yieldUntilUs: Float64Array;
   /** The node yielded to has been up by BFD meanwhile: BFD decides about it from then on. */
@@ -85,9 +90,11 @@ class Rows {
 
   constructor(size: number) {
     this.owned = new Uint8Array(size);
+    this.owner = new Int32Array(size).fill(NO_NODE);
+    this.ownerSinceUs = new Float64Array(size);
+    this.unclaimed = new Uint8Array(size);
     this.announced = new Uint8Array(size);
     this.dueUs = new Float64Array(size).fill(NEVER);
-    this.sinceUs = new Float64Array(size);
     this.yieldedTo = new Int32Array(size).fill(NO_NODE);
     this.yieldUntilUs = new Float64Array(size);
     this.yieldedUp = new Uint8Array(size);
@@ -98,9 +105,11 @@ class Rows {
   /** Takes over row `from` of another table's rows as row `to`; numbers of nodes stay the same. */
   copy(to: number, other: Rows, from: number): void {
     this.owned[to] = other.owned[from];
+    this.owner[to] = other.owner[from];
+    this.ownerSinceUs[to] = other.ownerSinceUs[from];
+    this.unclaimed[to] = other.unclaimed[from];
     this.announced[to] = other.announced[from];
     this.dueUs[to] = other.dueUs[from];
-    this.sinceUs[to] = other.sinceUs[from];
     this.yieldedTo[to] = other.yieldedTo[from];
     this.yieldUntilUs[to] = other.yieldUntilUs[from];
     this.yieldedUp[to] = other.yieldedUp[from];
@@ -156,10 +165,26 @@ export class Announcer {
     return row >= 0 && this.#rows.owned[row] === 1;
   }
 
-  /** Time at which this node took an address over, microseconds; 0 where it does not own it. */
-  ownedSinceUs(address: number): number {
-    const row = this.#vips.find(address);
-    return row >= 0 && this.#rows.owned[row] === 1 ? this.#rows.sinceUs[row] : 0;
+  /** Who owns a row of the table as far as this node knows: a node number, THIS_NODE or NO_NODE. */
+  owner(row: number): number {
+    return this.#rows.owner[row];
+  }
+
+  /** Since when that is so, microseconds. */
+  ownerSinceUs(row: number): number {
+    return this.#rows.ownerSinceUs[row];
+  }
+
+  /** The table in force. */
+  get vips(): VipTable {
+    return this.#vips;
+  }
+
+  /** Addresses that were given up to nodes which have not been heard to claim them yet. */
+  get unclaimed(): number {
+    let count = 0;
+    for (let row = 0; row < this.#vips.size; row++) count += this.#rows.unclaimed[row];
+    return count;
   }
 
   /** Goes over to another table, and the MAC to announce with; what is owned stays so as far as it may. */
@@ -196,6 +221,19 @@ export class Announcer {
     for (let row = 0; row < this.#vips.size; row++) this.#decide(row, nowUs);
     this.nextUs = nowUs;
     this.advance(nowUs);
+  }
+
+  /**
+   * A node can be heard (again): both sides announce what they own, so that two owners of one address
+   * know of each other at once.
+   */
+  peerUp(node: number, nowUs: number): void {
+    const { owned, dueUs } = this.#rows;
+    for (let row = 0; row < this.#vips.size; row++) {
+      if (owned[row] === 0 || this.#vips.place(row, node) < 0) continue;
+      dueUs[row] = Math.min(dueUs[row], nowUs);
+      this.nextUs = Math.min(this.nextUs, nowUs);
+    }
   }
 
   /** Takes a frame of the LAN with its Ethernet header at `o`. Returns ANSWERED, HEARD or MALFORMED. */
@@ -247,8 +285,10 @@ export class Announcer {
     const owner = this.#ownerOf(row, nowUs);
     if (owner === THIS_NODE) {
       if (!owned) this.#takeOver(row, nowUs);
-    } else if (owned && !this.#waitsForHeir(row, owner, nowUs)) {
-      this.#giveUp(row, owner);
+    } else if (!owned) {
+      this.#noteOwner(row, owner, nowUs);
+    } else if (!this.#waitsForHeir(row, owner, nowUs)) {
+      this.#giveUp(row, owner, nowUs);
     }
   }
 
@@ -291,14 +331,23 @@ export class Announcer {
     rows.owned[row] = 1;
     rows.announced[row] = 0;
     rows.dueUs[row] = nowUs;
-    rows.sinceUs[row] = nowUs;
+    rows.unclaimed[row] = 0;
+    this.#noteOwner(row, THIS_NODE, nowUs);
     this.#listener.ownerChanged(this.#vips.address(row), THIS_NODE);
   }
 
-  #giveUp(row: number, owner: number): void {
+  #giveUp(row: number, owner: number, nowUs: number): void {
     this.#rows.owned[row] = 0;
     this.#rows.dueUs[row] = NEVER;
+    this.#rows.unclaimed[row] = owner === NO_NODE ? 0 : 1;
+    this.#noteOwner(row, owner, nowUs);
     this.#listener.ownerChanged(this.#vips.address(row), owner);
+  }
+
+  #noteOwner(row: number, owner: number, nowUs: number): void {
+    if (this.#rows.owner[row] === owner) return;
+    this.#rows.owner[row] = owner;
+    this.#rows.ownerSinceUs[row] = nowUs;
   }
 
   // ---- conflicts ----------------------------------------------------------------------------
@@ -307,6 +356,7 @@ export class Announcer {
     const rows = this.#rows;
     const claimant = this.#vips.nodeOfMac(hi, lo);
     if (rows.owned[row] === 0) {
+      if (claimant !== NO_NODE) rows.unclaimed[row] = 0;
       if (claimant !== NO_NODE && claimant === rows.yieldedTo[row]) rows.yieldUntilUs[row] = nowUs + YIELD_US;
       return;
     }
@@ -318,7 +368,8 @@ export class Announcer {
       rows.yieldUntilUs[row] = nowUs + YIELD_US;
       this.#electUs = Math.min(this.#electUs, rows.yieldUntilUs[row]);
       this.nextUs = Math.min(this.nextUs, this.#electUs);
-      this.#giveUp(row, claimant);
+      this.#giveUp(row, claimant, nowUs);
+      rows.unclaimed[row] = 0;
       if (expected) rows.yieldedUp[row] = 1;
       else {
         this.conflicts++;
@@ -326,16 +377,27 @@ export class Announcer {
       }
       return;
     }
-    this.conflicts++;
     const pause = claimant === NO_NODE ? FOREIGN_DEFENCE_US : PEER_DEFENCE_US;
     if (nowUs >= rows.defendedUs[row] + pause) {
       rows.defendedUs[row] = nowUs;
       this.#announce(address);
     }
+    if (this.#handsOver(row, claimant, nowUs)) return;
+    this.conflicts++;
     if (nowUs >= rows.reportedUs[row] + REPORT_US) {
       rows.reportedUs[row] = nowUs;
       this.#listener.conflict(address, claimant, hi, lo, false);
     }
+  }
+
+  /**
+   * Whether a node that stands behind us has just handed the address over: its last announcement and our
+   * first one have crossed. It was up when we became the owner; after a partition it was not.
+   */
+  #handsOver(row: number, node: number, nowUs: number): boolean {
+    if (node === NO_NODE || this.#isUp[node] === 0) return false;
+    const since = this.#rows.ownerSinceUs[row];
+    return this.#upSinceUs[node] <= since && nowUs < since + HANDOVER_US;
   }
 
   // ---- frames -------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ export function macOf(text: string): Mac {
   return mac;
 }
 
+/** aa:bb:cc:dd:ee:ff. */
+export function formatMac({ hi, lo }: Mac): string {
+  return formatBytes([hi >>> 8, hi & 255, lo >>> 24, (lo >>> 16) & 255, (lo >>> 8) & 255, lo & 255]);
+}
+
 function formatBytes(bytes: number[]): string {
   return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

@@ -5,8 +5,9 @@
  */
 import type { AgentConfig } from "../model/AgentConfig.js";
 import { containsAddress, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
-import { NO_ANNOUNCEMENT, type TableInput } from "../tables/TableInput.js";
+import type { TableInput } from "../tables/TableInput.js";
 import { overlayMtu } from "./host.js";
+import { announceTables, type LanInterface, type LanPorts } from "./lan.js";
 import { GSO_MAC, macOf, podMac, vtepMac } from "./mac.js";
 
 /** A TAP that is attached to the worker. */
@@ -35,6 +36,9 @@ export interface TableFacts {
   vteps: ReadonlyMap<string, number>;
   /** The node's addresses on other links than ours, int32. */
   addresses: readonly number[];
+  /** The LAN interface, null where it is gone, and the ports of announcement. */
+  lan: LanInterface | null;
+  lanPorts: LanPorts;
   /** Source addresses of what leaves for the outside (egressTable). */
   egress: TableInput["egress"];
 }
@@ -72,7 +76,7 @@ export function tableInput(config: AgentConfig, facts: TableFacts): TableInput {
     routes: [],
     egress: facts.egress,
     egressPorts: config.serviceHost?.egressPorts ?? NO_PORTS,
-    announce: NO_ANNOUNCEMENT,
+    ...announceTables(config, facts.lan, facts.lanPorts, facts.vteps),
   };
   if (facts.node !== null) {
     const { port, uso } = facts.node;

@@ -63,7 +63,7 @@ export const NO_SESSION = 16;
 /** … the session is administratively down. */
 export const SESSION_ADMIN_DOWN = 17;
 
-export { ADMIN_DOWN, DOWN, INIT, UP } from "../wire/bfd.js";
+export { ADMIN_DOWN, DOWN, INIT, UP, VALID } from "../wire/bfd.js";
 
 const NEVER = Number.POSITIVE_INFINITY;
 

@@ -32,6 +32,8 @@ export interface AgentConfig {
   pods: PodConfig[];
   /** What Services need of the node's kernel; null where the node carries none. */
   serviceHost: ServiceHostConfig | null;
+  /** Load-balancer addresses on the LAN; null where the node announces none and watches nobody. */
+  announce: AnnounceConfig | null;
   /** Services of a config file; empty where they come from an API. */
   services: ServiceConfig[];
   dataplane: {
@@ -81,6 +83,35 @@ export interface ServiceHostConfig {
   healthChecks: HealthCheckConfig[];
   /** Where /healthz and /livez are served, ADDRESS:PORT; null for nowhere. Default 0.0.0.0:10256. */
   healthz: string | null;
+}
+
+/** Load-balancer addresses on the LAN: who may own each, and which nodes watch one another by BFD. */
+export interface AnnounceConfig {
+  /** Interface on the LAN. Default null: the one that has underlay.address. */
+  interface: string | null;
+  bfd: BfdConfig;
+  /** The other nodes that announce. */
+  nodes: {
+    /** Name; of one of the vteps. */
+    node: string;
+    /** MAC of its LAN interface; "" where it is not known: then its claims are taken for a foreign device's. */
+    mac: string;
+    /** Whether there is a BFD session with it. */
+    watched: boolean;
+  }[];
+  vips: {
+    address: string;
+    /** Names of the nodes that may own it, this one perhaps among them; the first alive does. */
+    nodes: string[];
+  }[];
+}
+
+/** Times of BFD (RFC 5880), the same on all nodes: the detection time is intervalMs × multiplier. */
+export interface BfdConfig {
+  /** Packets are sent and expected so often, in milliseconds. Default 100. */
+  intervalMs: number;
+  /** A node is down after so many without one (bfd.DetectMult). Default 3. */
+  multiplier: number;
 }
 
 /** A Service whose health on this node is served at a port of its own (healthCheckNodePort). */

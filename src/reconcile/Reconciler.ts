@@ -1,6 +1,6 @@
 /**
- * Keeps the host and the worker as the config wants them. Owns the descriptors (TAPs and the
- * tunnel socket), the port numbers and VTEP indices, and what was published last. Must not know
+ * Keeps the host and the worker as the config wants them. Owns the descriptors (TAPs, the
+ * tunnel socket, raw sockets, those of announcement), the port numbers and VTEP indices, and what was published last. Must not know
  * where the config comes from, nor how a packet is handled.
  *
  * One pass at a time, in this order, so that the worker never has a table that names a port which
@@ -31,6 +31,7 @@ import {
   type TunnelSpec,
 } from "../desired/host.js";
 import { IndexAllocator } from "../desired/IndexAllocator.js";
+import { type LanInterface, lanSpec } from "../desired/lan.js";
 import { type NodeAddress, nodePortAddresses } from "../desired/routing.js";
 import { type AttachedPort, tableInput } from "../desired/tables.js";
 import type { Host, TapHandle } from "../host/Host.js";
@@ -39,7 +40,7 @@ import { formatIpv4, parseIpv4 } from "../model/ipv4.js";
 import { MAX_PEERS, MAX_PORTS, PORT_RAW, PORT_TAP, PORT_UDP } from "../packet/layout.js";
 import type { TableInput } from "../tables/TableInput.js";
 import type { WorkerControl } from "../worker/control.js";
-import { nodeAddresses, readAddresses } from "./addresses.js";
+import { nodeAddresses, readAddresses, readLan } from "./addresses.js";
 import { DeviceError } from "./DeviceError.js";
 import { delta } from "./delta.js";
 import {
@@ -51,6 +52,7 @@ import {
   openDevice,
 } from "./device.js";
 import { readEgress } from "./egress.js";
+import { LAN_PORTS, LanSockets } from "./LanSockets.js";
 import { type Log, SILENT } from "./Log.js";
 import { applyRouting, type RoutingStore, restoreRouting } from "./routing.js";
 
@@ -62,8 +64,10 @@ const RAW_PORTS: ReadonlyMap<number, number> = new Map([
   [UDP, MAX_PORTS - 1],
 ]);
 const FIRST_POD_PORT = 3;
-/** Ports that are no pods': tunnel, node, tunnel GSO, raw sockets. */
-export const RESERVED_PORTS = FIRST_POD_PORT + RAW_PORTS.size;
+/** Ports behind those of pods: raw sockets, announcement. */
+const LAST_PORTS = RAW_PORTS.size + LAN_PORTS;
+/** Ports that are no pods': tunnel, node, tunnel GSO, and the last ones. */
+export const RESERVED_PORTS = FIRST_POD_PORT + LAST_PORTS;
 
 /** A device that was lost is opened again no sooner than this after it was opened last. */
 const REOPEN_MS = 1000;
@@ -74,6 +78,8 @@ const RAW_BUFFER = 1024 * 1024;
 
 /** What status calls the node's routing for Services. */
 const ROUTING_ID = "routing";
+/** What it calls the sockets of announcement. */
+const LAN_ID = "announcement";
 
 /** What status calls raw sockets that failed. */
 const RAW_IDS = [...RAW_PORTS.keys()].map((protocol) => rawId({ protocol }));
@@ -151,7 +157,7 @@ export class Reconciler {
   private worker: WorkerControl;
   private readonly log: Log;
   private readonly now: () => number;
-  private readonly ports = new IndexAllocator(FIRST_POD_PORT, MAX_PORTS - RAW_PORTS.size, "port number");
+  private readonly ports = new IndexAllocator(FIRST_POD_PORT, MAX_PORTS - LAST_PORTS, "port number");
   private readonly vteps = new IndexAllocator(0, MAX_PEERS, "VTEP index");
   private readonly open = new Map<string, OpenDevice>();
   /** Why a device failed at the last attempt, by id. */
@@ -163,6 +169,8 @@ export class Reconciler {
   private tunnel: Tunnel | null = null;
   /** By port number. */
   private readonly raw = new Map<number, RawSocket>();
+  private readonly lanSockets: LanSockets;
+  private lan: LanInterface | null = null;
   private config: AgentConfig | null = null;
   private underlayMtu = 0;
   private addresses: NodeAddress[] = [];
@@ -187,6 +195,7 @@ export class Reconciler {
     this.worker = options.worker;
     this.log = options.log ?? SILENT;
     this.now = options.now ?? (() => performance.now());
+    this.lanSockets = new LanSockets(this.host, (port) => this.detach(port));
   }
 
   /**
@@ -238,6 +247,7 @@ export class Reconciler {
     if (port === TUNNEL_PORT && this.tunnel !== null) this.tunnel.lost = true;
     const raw = this.raw.get(port);
     if (raw !== undefined) raw.lost = true;
+    this.lanSockets.portFailed(port);
     for (const device of this.open.values()) if (device.port === port) device.lost = true;
     this.log.warn({ port, errno }, "a port failed");
     this.kick();
@@ -268,6 +278,7 @@ export class Reconciler {
       this.publishedFrom = null;
       if (this.tunnel !== null) await worker.attachPort(TUNNEL_PORT, PORT_UDP, this.tunnel.fd);
       for (const [port, { fd }] of this.raw) await worker.attachPort(port, PORT_RAW, fd);
+      await this.lanSockets.attach(worker);
       for (const { port, tap } of this.open.values()) await worker.attachPort(port, PORT_TAP, tap.handle.fd);
       await this.safePass();
     });
@@ -320,6 +331,16 @@ export class Reconciler {
     await this.queue;
   }
 
+  /** The LAN interface; null where it is not there. */
+  get lanInterface(): LanInterface | null {
+    return this.lan;
+  }
+
+  /** Name of the node with a VTEP index; "" where there is none. */
+  nodeName(index: number): string {
+    return this.vteps.keys().find((name) => this.vteps.get(name) === index) ?? "";
+  }
+
   /**
    * Closes every descriptor, after halt() and after the worker has ended. Persistent devices stay,
    * with everything on them.
@@ -329,6 +350,7 @@ export class Reconciler {
     this.open.clear();
     for (const { fd } of this.raw.values()) this.host.close(fd);
     this.raw.clear();
+    this.lanSockets.close();
     if (this.tunnel !== null) this.host.close(this.tunnel.fd);
     this.tunnel = null;
   }
@@ -394,6 +416,7 @@ export class Reconciler {
     });
     await this.addMissing(config, missing, strict);
     await this.listen(want.rawSockets);
+    await this.openLan(config);
     for (const spec of present) await this.repair(spec);
     if (present.some((spec) => this.open.get(spec.id)?.lost)) this.kick();
     await this.publish(config);
@@ -408,6 +431,7 @@ export class Reconciler {
     this.addresses = nodeAddresses(found);
     this.egress = config.serviceHost?.egress === "masquerade" ? await readEgress(this.host) : [];
     const wanted = parseIpv4(config.underlay.address);
+    this.lan = await readLan(this.host, found, config.announce?.interface ?? null, wanted);
     const mtu = config.underlay.mtu ?? found.find(({ address }) => address === wanted)?.mtu;
     if (mtu !== undefined) this.underlayMtu = mtu;
     else if (this.underlayMtu === 0)
@@ -468,6 +492,18 @@ export class Reconciler {
       } catch (error) {
         this.failed(id, error);
       }
+    }
+  }
+
+  /** The sockets of announcement; where they cannot be had, this node owns no address. */
+  private async openLan(config: AgentConfig): Promise<void> {
+    try {
+      if (config.announce !== null && this.lan === null)
+        throw new Error(`there is no interface ${config.announce.interface ?? "with the underlay address"}`);
+      await this.lanSockets.sync(lanSpec(config, this.lan, []), this.worker);
+      this.succeeded(LAN_ID);
+    } catch (error) {
+      this.failed(LAN_ID, error);
     }
   }
 
@@ -652,6 +688,7 @@ export class Reconciler {
       this.addresses,
       this.egress,
       [...this.raw.keys()],
+      [this.lan, this.lanSockets.ports],
       ...[...this.open.values()].map((device) => [device.spec.id, device.port, takesUso(device.tap.handle)]),
     ]);
     if (this.publishedFrom?.config === config && this.publishedFrom.devices === devices) return;
@@ -675,6 +712,8 @@ export class Reconciler {
       egress: this.egress,
       icmpPort: this.rawPort(ICMP),
       reassemblyPort: this.rawPort(UDP),
+      lan: this.lan,
+      lanPorts: this.lanSockets.ports,
     });
     const text = JSON.stringify(input);
     if (text !== this.publishedInput) {
@@ -736,7 +775,7 @@ export class Reconciler {
   }
 
   private forgetFailures(specs: DeviceSpec[]): void {
-    const wanted = new Set([ROUTING_ID, ...RAW_IDS, ...specs.map((spec) => spec.id)]);
+    const wanted = new Set([ROUTING_ID, LAN_ID, ...RAW_IDS, ...specs.map((spec) => spec.id)]);
     for (const map of [this.failures, this.lastOpened])
       for (const id of map.keys()) if (!wanted.has(id)) map.delete(id);
     for (const id of this.missing) if (!wanted.has(id)) this.missing.delete(id);
@@ -755,6 +794,7 @@ export class Reconciler {
     }
     this.open.clear();
     await this.listen([]);
+    await this.lanSockets.sync(null, this.worker);
     if (this.tunnel !== null) await this.closeTunnel();
     if (this.options.record.devices() !== recorded) this.options.record.write(recorded);
   }

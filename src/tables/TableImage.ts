@@ -12,8 +12,10 @@
  *   │ routes  RouteTable, IPv4 (IPv6 gets a section of its own)  │
  *   │ egress  count, then (mask, address, source), longest first │
  *   │ vips    VipTable                                           │
+ *   │ bfd     BfdTable                                           │
  *   └────────────────────────────────────────────────────────────┘
  */
+import { BfdTable, buildBfdTable } from "./BfdTable.js";
 import { buildFdb, Fdb } from "./Fdb.js";
 import { buildPortTable, PortTable } from "./PortTable.js";
 import { buildRouteTable, mask, RouteTable } from "./RouteTable.js";
@@ -21,7 +23,7 @@ import type { TableInput } from "./TableInput.js";
 import { buildVipTable, VipTable } from "./VipTable.js";
 
 const MAGIC = 0x50775431; // "PwT1"
-const VERSION = 4;
+const VERSION = 5;
 const HEADER_WORDS = 16;
 const NODE_WORDS = 32;
 /** What every IPv4 link must carry (RFC 791), and the longest packet. */
@@ -67,6 +69,7 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     buildRouteTable(input.routes),
     buildEgress(input.egress),
     buildVipTable(input.announce),
+    buildBfdTable(input.bfd),
   ];
   const words = HEADER_WORDS + sections.reduce((sum, s) => sum + s.length, 0);
   const image = new Int32Array(new SharedArrayBuffer(words * 4));
@@ -119,6 +122,7 @@ export class Tables {
   readonly fdb: Fdb;
   readonly routes: RouteTable;
   readonly vips: VipTable;
+  readonly bfd: BfdTable;
   readonly #image: Int32Array;
   readonly #pools: number;
   readonly #egress: number;
@@ -159,6 +163,7 @@ export class Tables {
     this.routes = new RouteTable(image, image[7]);
     this.#egress = image[8];
     this.vips = new VipTable(image, image[9]);
+    this.bfd = new BfdTable(image, image[10]);
   }
 
   /** The node's address with which a packet leaves the cluster for this one; 0 where there is no way. */

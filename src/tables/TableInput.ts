@@ -23,6 +23,27 @@ export interface AnnounceInput {
   vips: { address: number; order: number[] }[];
 }
 
+/** BFD sessions with other nodes (BfdTable). */
+export interface BfdInput {
+  /** Port number of the socket to send from, -1 without: then there are no sessions. */
+  sendPort: number;
+  /** bfd.DesiredMinTxInterval and bfd.RequiredMinRxInterval, microseconds, and bfd.DetectMult. */
+  desiredMinTxUs: number;
+  requiredMinRxUs: number;
+  detectMult: number;
+  /** VTEP indices of the nodes to have sessions with. */
+  peers: number[];
+}
+
+/** No sessions. */
+export const NO_BFD: BfdInput = {
+  sendPort: -1,
+  desiredMinTxUs: 0,
+  requiredMinRxUs: 0,
+  detectMult: 0,
+  peers: [],
+};
+
 /** Nothing to announce. */
 export const NO_ANNOUNCEMENT: AnnounceInput = { port: -1, mac: { hi: 0, lo: 0 }, nodes: [], vips: [] };
 
@@ -74,6 +95,7 @@ export interface TableInput {
     tags: boolean;
   }[];
   announce: AnnounceInput;
+  bfd: BfdInput;
   /**
    * Source addresses with which the node's own routes leave for the outside, by prefix; 0 where they
    * do not lead there.

@@ -48,6 +48,12 @@ import { receiveTap } from "../port/TapPort.js";
 import { MAX_TRAIN, receiveVxlan } from "../port/VxlanPort.js";
 import type { FlowTable } from "../tables/FlowTable.js";
 import type { Tables } from "../tables/TableImage.js";
+import type { Announcement } from "./Announcement.js";
+
+/** Steps of announcement in a breath. */
+const BEGIN = 0;
+const RECEIVE = 1;
+const END = 2;
 
 const EIO = 5;
 const EAGAIN = 11;
@@ -63,6 +69,12 @@ export interface BreathReports {
 
 export class Breather implements TxSink {
   readonly dataplane: Dataplane;
+  /** Null where another thread has it, or where it has failed. */
+  announcement: Announcement | null = null;
+  /** Sleeps that ended for announcement's sake alone. */
+  ownSleeps = 0;
+  /** In this breath there is something to do for announcement. */
+  #announcing = false;
   /** COUNT_FORWARDED when the plan was last empty. */
   #settled = 0;
 
@@ -84,13 +96,17 @@ export class Breather implements TxSink {
     this.#settle();
     dataplane.nowUs = arena.status[STATUS_NOW_US];
     dataplane.nowMs = Math.floor(dataplane.nowUs / 1000) | 0;
+    this.#announcing = false;
+    if (this.announcement !== null && dataplane.nowUs >= this.announcement.due[0]) this.#beginAnnouncing();
+    let frames = false;
     if (received > 0) {
       this.flows.enterBreath();
-      this.#handle(received);
+      frames = this.#handle(received);
       this.flows.leaveBreath();
     }
+    if (this.#announcing) this.#announce(END, 0);
     dataplane.fragments.expire(dataplane);
-    this.#publishStatus();
+    this.#publishStatus(frames);
     return received > 0;
   }
 
@@ -100,17 +116,50 @@ export class Breather implements TxSink {
     this.#settle();
   }
 
-  #handle(received: number): void {
+  /**
+   * A step of announcement. Should it throw, which it never should, this node falls silent, so that
+   * others take over.
+   */
+  #announce(step: number, d: number): void {
+    const { announcement } = this;
+    if (announcement === null) return;
+    try {
+      if (step === BEGIN) announcement.begin();
+      else if (step === END) announcement.end();
+      else announcement.receive(d);
+    } catch (error) {
+      this.announcement = null;
+      this.reports.fault(error);
+    }
+  }
+
+  #beginAnnouncing(): void {
+    if (this.#announcing) return;
+    this.#announcing = true;
+    this.#announce(BEGIN, 0);
+  }
+
+  /** Whether there was a frame among what was received. */
+  #handle(received: number): boolean {
     const { dataplane, arena, counters } = this;
     const { batch } = dataplane;
     const { rx } = arena;
+    let frames = false;
     const { tunnelPort, icmpPort, reassemblyPort } = dataplane.tables;
     for (let n = 0; n < received; n++) {
       const d = n * RX_STRIDE;
       const port = rx[d + RX_PORT];
       if ((rx[d + RX_FLAGS] & RX_FLAG_ERROR) !== 0) {
         this.reports.portFailed(port, rx[d + RX_LENGTH]);
-      } else if (port === tunnelPort) {
+        continue;
+      }
+      if (this.announcement?.takes(port) === true) {
+        this.#beginAnnouncing();
+        this.#announce(RECEIVE, d);
+        continue;
+      }
+      frames = true;
+      if (port === tunnelPort) {
         receiveVxlan(arena, d, batch, counters);
       } else if (port === icmpPort || port === reassemblyPort) {
         receiveRaw(arena, d, batch, dataplane.tables.nodePort);
@@ -121,6 +170,7 @@ export class Breather implements TxSink {
     }
     if (batch.count > 0) this.#run();
     dataplane.closeOpen();
+    return frames;
   }
 
   #run(): void {
@@ -168,10 +218,11 @@ export class Breather implements TxSink {
     this.arena.status[STATUS_FAILED] = 0;
   }
 
-  #publishStatus(): void {
+  #publishStatus(frames: boolean): void {
     const { counters } = this;
     const { status } = this.arena;
     counters[COUNT_BREATHS]++;
+    if (!frames && status[STATUS_SLEEPS] !== counters[COUNT_SLEEPS]) this.ownSleeps++;
     counters[COUNT_UNMERGED] = status[STATUS_UNMERGED];
     counters[COUNT_SLEEPS] = status[STATUS_SLEEPS];
     counters[COUNT_SPIN_HITS] = status[STATUS_SPIN_HITS];

@@ -14,8 +14,16 @@ import {
 } from "../packet/counters.js";
 import { DROP_REASON_NAMES } from "../packet/DropReason.js";
 import type { ServiceImage } from "../tables/ServiceTable.js";
-import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "./control.js";
+import type {
+  AnnouncementStatus,
+  CounterSnapshot,
+  WorkerControl,
+  WorkerEvent,
+  WorkerOptions,
+} from "./control.js";
+import { PEER_LIVENESS_BYTES } from "./PeerLiveness.js";
 import {
+  ANNOUNCING_THREAD,
   type Answer,
   CONTROL_SENT,
   CONTROL_WORDS,
@@ -27,13 +35,15 @@ import {
 /** Command without its number. */
 type Order = Command extends infer C ? (C extends { id: number } ? Omit<C, "id"> : never) : never;
 
+type Reply = Extract<Answer, { id: number }>;
+
 /** One thread. */
 class DataplaneThread {
   readonly counters = new SharedArrayBuffer(COUNTERS * 8);
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   readonly #wakeFd = native.openEvent();
   readonly #channel = new MessageChannel();
-  readonly #waiting = new Map<number, { resolve: (value: number) => void; reject: (error: Error) => void }>();
+  readonly #waiting = new Map<number, { resolve: (answer: Reply) => void; reject: (error: Error) => void }>();
   readonly #worker: Worker;
   #lastId = 0;
   /** Chunks of the service table that the thread has. */
@@ -42,7 +52,12 @@ class DataplaneThread {
   #ended = false;
   #stopped: Promise<void> | null = null;
 
-  constructor(direction: Direction, thread: number, { spinUs, cpuLatency, flows, onEvent }: WorkerOptions) {
+  constructor(
+    direction: Direction,
+    thread: number,
+    liveness: SharedArrayBuffer,
+    { spinUs, cpuLatency, flows, onEvent }: WorkerOptions,
+  ) {
     const workerData: ThreadData = {
       direction,
       spinUs,
@@ -52,6 +67,7 @@ class DataplaneThread {
       counters: this.counters,
       flows,
       thread,
+      liveness,
       commands: this.#channel.port2,
     };
     this.#worker = new Worker(new URL("./thread.js", import.meta.url), {
@@ -73,7 +89,7 @@ class DataplaneThread {
   }
 
   /** Resolves when the thread has carried it out, to what it answers; rejects with what it threw. */
-  order(order: Order): Promise<number> {
+  order(order: Order): Promise<Reply> {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       if (this.#stopping) {
@@ -112,11 +128,11 @@ class DataplaneThread {
     native.close(this.#wakeFd);
   }
 
-  #settle({ id, error, value }: Extract<Answer, { id: number }>): void {
-    const waiting = this.#waiting.get(id);
-    this.#waiting.delete(id);
-    if (error === null) waiting?.resolve(value);
-    else waiting?.reject(new Error(error));
+  #settle(reply: Reply): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (reply.error === null) waiting?.resolve(reply);
+    else waiting?.reject(new Error(reply.error));
   }
 
   #end(onEvent: (event: WorkerEvent) => void, message: string): void {
@@ -152,8 +168,18 @@ class Dataworker implements WorkerControl {
   }
 
   /** All threads share the table: one is enough. */
-  flushFlows(tests: readonly Int32Array[]): Promise<number> {
-    return this.threads[0]!.order({ do: "flush", tests });
+  async flushFlows(tests: readonly Int32Array[]): Promise<number> {
+    return (await this.threads[0]!.order({ do: "flush", tests })).value;
+  }
+
+  async drain(): Promise<void> {
+    await this.threads[ANNOUNCING_THREAD]!.order({ do: "drain" });
+  }
+
+  async announcement(): Promise<AnnouncementStatus> {
+    const { announcement } = await this.threads[ANNOUNCING_THREAD]!.order({ do: "announcement" });
+    if (announcement === undefined) throw new Error("announcement has failed in the dataplane");
+    return announcement;
   }
 
   counters(): CounterSnapshot {
@@ -187,7 +213,8 @@ class Dataworker implements WorkerControl {
 /** Starts the dataplane: one thread, or one for each direction. Rejects where a thread does not start. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerControl> {
   const directions: Direction[] = options.threads === 2 ? ["fromTaps", "fromTunnel"] : ["both"];
-  const threads = directions.map((d, thread) => new DataplaneThread(d, thread, options));
+  const liveness = new SharedArrayBuffer(PEER_LIVENESS_BYTES);
+  const threads = directions.map((d, thread) => new DataplaneThread(d, thread, liveness, options));
   const worker = new Dataworker(threads);
   // Once it is answered, the threads breathe.
   await worker.ping();

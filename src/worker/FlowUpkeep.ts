@@ -14,8 +14,9 @@ import type { ServiceTable } from "../tables/ServiceTable.js";
 
 /** Records looked at for expiry in a breath with packets: one to two microseconds. */
 const BUSY_RECORDS = 512;
-/** In a breath without: a millisecond. */
+/** In a breath without: a millisecond; no more often than this. */
 const IDLE_RECORDS = 262_144;
+const IDLE_PAUSE_MS = 50;
 /** Without a breath without packets for this long, ageing may be behind … */
 const BEHIND_MS = 1000;
 /** … and the thread sleeps no longer than this, so that there is one as soon as packets pause. */
@@ -72,8 +73,10 @@ export class FlowUpkeep {
 
   /** After a breath. `busy`: there were packets. */
   tend(nowMs: number, busy: boolean): void {
-    if (this.ages && this.flows.size > 0) this.flows.age(nowMs, busy ? BUSY_RECORDS : IDLE_RECORDS);
-    if (!busy) this.#idleMs = nowMs;
+    // Breaths without packets may also follow one another fast: BFD has things to send.
+    const idle = !busy && ((nowMs - this.#idleMs) | 0) >= IDLE_PAUSE_MS;
+    if (this.ages && this.flows.size > 0) this.flows.age(nowMs, idle ? IDLE_RECORDS : BUSY_RECORDS);
+    if (idle) this.#idleMs = nowMs;
     // First, so that what is removed by number is known by it.
     if (this.#identifying >= 0) this.#identifySome();
     else if (this.#flushes.length > 0) this.#flushSome(this.#flushes[0]!);

@@ -14,6 +14,7 @@
 import { type AnnounceListener, Announcer, type LanSink } from "../dataplane/Announcer.js";
 import { Bfd, type BfdListener, type BfdSink, type BfdTimers, INIT, UP } from "../liveness/Bfd.js";
 import { NO_NODE, THIS_NODE, type VipTable } from "../tables/VipTable.js";
+import { PeerLiveness } from "./PeerLiveness.js";
 
 /** A breath is late where it comes this long after something was due. */
 export const LATE_US = 20_000;
@@ -32,18 +33,24 @@ export class Ownership {
   readonly bfd: Bfd;
   readonly announcer: Announcer;
   /** By node number: it is alive and may own addresses. */
-  readonly isUp = new Uint8Array(THIS_NODE + 1);
+  readonly isUp: Uint8Array;
+  /** What follows from BFD, for every thread to read. */
+  readonly liveness: PeerLiveness;
   readonly #peers = new Set<number>();
   /** The LAN interface has carrier and this node is not being drained. */
   #carrier = false;
   #drained = false;
   #changed = false;
   #started = false;
+  #wasSettled = false;
   /** Reading what was queued while this node was late, at most until then; 0 otherwise. */
   #drainUntilUs = 0;
   #heard = 0;
 
-  /** `seed`: as for Bfd. `bfdChanged` is told of every change of a session's state. */
+  /**
+   * `seed`: as for Bfd. `bfdChanged` is told of every change of a session's state. `liveness`: memory
+   * that other threads go by.
+   */
   constructor(
     bfdSink: BfdSink,
     lanSink: LanSink,
@@ -51,13 +58,17 @@ export class Ownership {
     listener: AnnounceListener,
     bfdChanged: BfdListener,
     seed: number,
+    liveness = new PeerLiveness(),
   ) {
+    this.liveness = liveness;
+    this.isUp = liveness.up;
     this.bfd = new Bfd(
       THIS_NODE,
       bfdSink,
       (peer, from, to, diagnostic) => {
         this.isUp[peer] = to === UP ? 1 : 0;
         this.#changed = true;
+        if (to === UP) this.announcer.peerUp(peer, this.bfd.upSinceUs[peer]);
         bfdChanged(peer, from, to, diagnostic);
       },
       seed,
@@ -86,6 +97,7 @@ export class Ownership {
       this.#peers.delete(peer);
       this.bfd.remove(peer);
       this.isUp[peer] = 0;
+      this.liveness.down[peer] = 0;
     }
     for (const { peer, address, timers } of peers) {
       this.bfd.add(peer, address, timers, nowUs);
@@ -99,16 +111,30 @@ export class Ownership {
     this.#changed = true;
   }
 
+  /** What is said of addresses, and the MAC to say it with. */
   adoptTable(vips: VipTable, macHi: number, macLo: number, nowUs: number): void {
     this.announcer.adopt(vips, macHi, macLo, nowUs);
+  }
+
+  /** VTEP indices of the nodes with which there are sessions. */
+  get peers(): ReadonlySet<number> {
+    return this.#peers;
+  }
+
+  get carrier(): boolean {
+    return this.#carrier;
+  }
+
+  get drained(): boolean {
+    return this.#drained;
   }
 
   /** Whether the LAN interface has carrier. Without it this node owns nothing. */
   setCarrier(carrier: boolean, nowUs: number): void {
     // Who cannot be heard without a link must be heard anew with it.
     if (carrier && !this.#carrier) this.bfd.unsettle(nowUs);
+    if (carrier !== this.#carrier) this.#changed = true;
     this.#carrier = carrier;
-    this.#changed = true;
   }
 
   /** Withdraws from everything, telling the peers (BFD AdminDown), or comes back. */
@@ -150,10 +176,20 @@ export class Ownership {
   }
 
   #electIfChanged(nowUs: number): void {
-    const self = this.#carrier && this.#started && !this.#drained && this.bfd.settled(nowUs) ? 1 : 0;
-    if (!this.#changed && self === this.isUp[THIS_NODE]) return;
+    const settled = this.bfd.settled(nowUs);
+    const self = this.#carrier && this.#started && !this.#drained && settled ? 1 : 0;
+    if (!this.#changed && self === this.isUp[THIS_NODE] && settled === this.#wasSettled) return;
     this.#changed = false;
+    this.#wasSettled = settled;
     this.isUp[THIS_NODE] = self;
+    this.#publishLiveness(settled);
     this.announcer.elect(nowUs);
+  }
+
+  #publishLiveness(settled: boolean): void {
+    const { down, changes } = this.liveness;
+    // Sessions that this node has ended say nothing of the peers.
+    if (!this.#drained) for (const peer of this.#peers) down[peer] = settled && this.isUp[peer] === 0 ? 1 : 0;
+    Atomics.add(changes, 0, 1);
   }
 }

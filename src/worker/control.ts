@@ -4,6 +4,7 @@
  */
 
 import type { ServiceImage } from "../tables/ServiceTable.js";
+import type { Mac } from "../tables/TableInput.js";
 
 /** Snapshot of a worker's counters. All are totals since the worker started. */
 export interface CounterSnapshot {
@@ -19,11 +20,58 @@ export interface CounterSnapshot {
   other: Record<string, number>;
 }
 
+/** A load-balancer address as this node sees it. */
+export interface VipStatus {
+  /** int32. */
+  address: number;
+  /** VTEP index of its owner, THIS_NODE or NO_NODE (tables/VipTable). */
+  owner: number;
+  /** Whether this node answers ARP for it: also while it waits for its heir to be heard. */
+  answers: boolean;
+  /** For how long the owner has been the owner, as this node knows. */
+  forMs: number;
+}
+
+/** A BFD session; numbers are those of wire/bfd. */
+export interface BfdSessionStatus {
+  /** VTEP index. */
+  peer: number;
+  state: number;
+  remoteState: number;
+  diagnostic: number;
+  remoteDiagnostic: number;
+  /** For how long it has been Up; 0 while it is not. */
+  upForMs: number;
+  /** Microseconds between packets that are sent, and without one after which the peer is given up. */
+  transmitUs: number;
+  detectionUs: number;
+}
+
+/** What a worker says of announcement. */
+export interface AnnouncementStatus {
+  /** The LAN interface has a carrier. */
+  carrier: boolean;
+  drained: boolean;
+  /** The peers are known; before that this node owns nothing. */
+  settled: boolean;
+  vips: VipStatus[];
+  sessions: BfdSessionStatus[];
+}
+
 /** Something that the worker reports by itself. */
 export type WorkerEvent =
   | { type: "portFailed"; port: number; errno: number }
   /** The dataplane threw on a batch. The batch is counted as dropped; the worker goes on. */
   | { type: "fault"; message: string; stack: string }
+  /** Another node, this one (THIS_NODE) or nobody (NO_NODE) owns an address from now on. */
+  | { type: "vipOwner"; address: number; owner: number }
+  /**
+   * Somebody claims an address that this node owns: a node, or NO_NODE for a device that is none of the
+   * cluster. `yielded`: this node has given it up.
+   */
+  | { type: "vipConflict"; address: number; claimant: number; mac: Mac; yielded: boolean }
+  /** A BFD session has changed its state (numbers of wire/bfd). */
+  | { type: "bfdSession"; peer: number; from: number; to: number; diagnostic: number }
   /** The thread ended without having been asked to. */
   | { type: "exit"; message: string };
 
@@ -44,6 +92,12 @@ export interface WorkerControl {
    * Resolves to their number. What begins after publishServices resolved has a backend of that image.
    */
   flushFlows(tests: readonly Int32Array[]): Promise<number>;
+  /**
+   * Withdraws this node from every load-balancer address. Resolves when others have been heard to
+   * claim them, or after a second at the latest.
+   */
+  drain(): Promise<void>;
+  announcement(): Promise<AnnouncementStatus>;
   counters(): CounterSnapshot;
   /** Ends the thread; descriptors stay open and are the caller's to close. */
   stop(): Promise<void>;

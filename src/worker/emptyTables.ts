@@ -1,5 +1,5 @@
 /** Tables before the first image: no port has a role, so every frame is dropped and counted. */
-import { NO_ANNOUNCEMENT, type TableInput } from "../tables/TableInput.js";
+import { NO_ANNOUNCEMENT, NO_BFD, type TableInput } from "../tables/TableInput.js";
 
 export const EMPTY_TABLES: TableInput = {
   node: {
@@ -20,6 +20,7 @@ export const EMPTY_TABLES: TableInput = {
   ports: [],
   vteps: [],
   announce: NO_ANNOUNCEMENT,
+  bfd: NO_BFD,
   routes: [],
   egress: [],
   egressPorts: { first: 0, last: 0 },

@@ -1,6 +1,6 @@
 /** Messages between the control side and a dataplane thread. Types only. */
 import type { MessagePort } from "node:worker_threads";
-import type { FlowMemory, WorkerEvent } from "./control.js";
+import type { AnnouncementStatus, FlowMemory, WorkerEvent } from "./control.js";
 
 /** What a thread receives on: everything, or one direction only. */
 export type Direction = "both" | "fromTaps" | "fromTunnel";
@@ -22,6 +22,8 @@ export interface ThreadData {
   /** The flow table, formatted (tables/FlowTable), and this thread's number in it. */
   flows: FlowMemory;
   thread: number;
+  /** PEER_LIVENESS_BYTES (PeerLiveness), written by ANNOUNCING_THREAD. */
+  liveness: SharedArrayBuffer;
   commands: MessagePort;
 }
 
@@ -42,9 +44,15 @@ export type Command =
     }
   /** Answered with the number of flows when the last one is removed, some breaths later. */
   | { id: number; do: "flush"; tests: readonly Int32Array[] }
+  /** Withdraw from every load-balancer address; answered when they are handed over. */
+  | { id: number; do: "drain" }
+  | { id: number; do: "announcement" }
   | { id: number; do: "stop" };
+
+/** The thread that runs BFD and answers for load-balancer addresses. */
+export const ANNOUNCING_THREAD = 0;
 
 /** Answers to commands, and reports. */
 export type Answer =
-  | { id: number; error: string | null; value: number }
-  | { report: Extract<WorkerEvent, { type: "portFailed" | "fault" }> };
+  | { id: number; error: string | null; value: number; announcement?: AnnouncementStatus }
+  | { report: Exclude<WorkerEvent, { type: "exit" }> };

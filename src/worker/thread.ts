@@ -3,19 +3,22 @@
  * of memory; only when that has changed does it look for commands. The thread's event loop never
  * runs, so commands are received synchronously.
  */
+import { randomInt } from "node:crypto";
 import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
 import { Arena } from "../packet/Arena.js";
 import { COUNT_CPU_LATENCY_REQUESTS, COUNT_RECEIVED, COUNT_SLEEPS } from "../packet/counters.js";
-import { ARENA, MAX_PEERS, PORT_UDP } from "../packet/layout.js";
+import { ARENA, BFD_PEERS, MAX_PEERS, PORT_UDP } from "../packet/layout.js";
 import { FlowTable } from "../tables/FlowTable.js";
 import { buildTableImage, Tables } from "../tables/TableImage.js";
+import { Announcement } from "./Announcement.js";
 import { Breather } from "./Breather.js";
 import { CpuDmaLatency, CpuLatency, LATENCY_WINDOW_MS } from "./CpuLatency.js";
 import { EMPTY_TABLES } from "./emptyTables.js";
 import { FlowUpkeep } from "./FlowUpkeep.js";
-import { type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
+import { PeerLiveness } from "./PeerLiveness.js";
+import { ANNOUNCING_THREAD, type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
 
 /**
  * Nice value of the thread (setpriority(2), which on Linux is a thread's own). A woken worker must not
@@ -25,6 +28,10 @@ import { type Answer, CONTROL_SENT, type Command, type ThreadData } from "./prot
 const NICE = -10;
 /** Longest sleep; a wake-up by the event descriptor ends it early. */
 const SLEEP_MS = 1000;
+/** Longest sleep while a drain waits for its answer. */
+const DRAIN_LOOK_MS = 10;
+/** Destination of BFD control packets (RFC 5881 §4). */
+const BFD_UDP_PORT = 3784;
 
 const data = workerData as ThreadData;
 const control = new Int32Array(data.control);
@@ -47,6 +54,23 @@ const breather = new Breather(arena, io, counters, new Tables(buildTableImage(EM
     answer({ report: { type: "fault", message, stack: stack ?? "" } });
   },
 });
+/** Numbers of the drains that are to be answered. */
+const draining: number[] = [];
+if (data.thread === ANNOUNCING_THREAD) {
+  const report = (event: Extract<Answer, { report: unknown }>["report"]) => answer({ report: event });
+  breather.announcement = new Announcement(
+    breather.dataplane,
+    {
+      ownerChanged: (address, owner) => report({ type: "vipOwner", address, owner }),
+      conflict: (address, claimant, hi, lo, yielded) =>
+        report({ type: "vipConflict", address, claimant, mac: { hi, lo }, yielded }),
+      sessionChanged: (peer, from, to, diagnostic) =>
+        report({ type: "bfdSession", peer, from, to, diagnostic }),
+    },
+    randomInt(2 ** 32),
+    new PeerLiveness(data.liveness),
+  );
+}
 
 function answer(message: Answer): void {
   data.commands.postMessage(message);
@@ -63,9 +87,19 @@ function publish(image: SharedArrayBuffer): void {
   const { fdb } = tables;
   if (fdb.size > MAX_PEERS) throw new RangeError(`more than ${MAX_PEERS} VTEPs`);
   for (let i = 0; i < fdb.size; i++) {
-    if (fdb.used(i)) io.setPeer(i, fdb.address(i), fdb.udpPort(i));
+    if (!fdb.used(i)) continue;
+    io.setPeer(i, fdb.address(i), fdb.udpPort(i));
+    io.setPeer(BFD_PEERS + i, fdb.address(i), BFD_UDP_PORT);
   }
   breather.dataplane.tables = tables;
+  breather.announcement?.adopt(tables);
+}
+
+/** Answers drains whose addresses are handed over. */
+function answerDrains(): void {
+  if (draining.length === 0) return;
+  if (breather.announcement?.handedOver() === false) return;
+  for (const id of draining.splice(0)) answer({ id, error: null, value: 0 });
 }
 
 /** Carries out one command. False: stop. */
@@ -76,11 +110,24 @@ function carryOut(command: Command): boolean {
     upkeep.flush(command.tests, (value) => answer({ id, error, value }));
     return true;
   }
+  if (command.do === "drain") {
+    breather.announcement?.drain(true);
+    draining.push(id);
+    return true;
+  }
+  if (command.do === "announcement") {
+    const announcement = breather.announcement?.status();
+    answer({ id, error, value: 0, ...(announcement === undefined ? {} : { announcement }) });
+    return true;
+  }
   try {
     if (command.do === "attach") {
       io.addPort(command.port, command.kind, command.fd, receivesOn(command.kind));
-    } else if (command.do === "detach") io.removePort(command.port);
-    else if (command.do === "publish") publish(command.image);
+      breather.announcement?.attach(command.port, command.kind);
+    } else if (command.do === "detach") {
+      io.removePort(command.port);
+      breather.announcement?.detach(command.port);
+    } else if (command.do === "publish") publish(command.image);
     else if (command.do === "services") {
       const { first, root, generation } = command;
       chunks.splice(first, chunks.length, ...command.chunks);
@@ -95,14 +142,23 @@ function carryOut(command: Command): boolean {
   return command.do !== "stop";
 }
 
+/** What announcement has to do may be due sooner than anything else, a drain's answer within milliseconds. */
+function longestWait(most: number): number {
+  const longest = draining.length > 0 ? Math.min(most, DRAIN_LOOK_MS) : most;
+  return breather.announcement?.longestWait(longest) ?? longest;
+}
+
 function run(): void {
   let seen = 0;
   for (;;) {
     const longest = latency.held ? LATENCY_WINDOW_MS : SLEEP_MS;
-    const timeout = upkeep.longestWait(longest, breather.dataplane.nowMs);
+    const timeout = longestWait(upkeep.longestWait(longest, breather.dataplane.nowMs));
     const busy = breather.breathe(timeout, timeout === 0 ? 0 : data.spinUs);
     upkeep.tend(breather.dataplane.nowMs, busy);
-    latency.look(breather.dataplane.nowUs, counters[COUNT_SLEEPS], counters[COUNT_RECEIVED]);
+    // Nobody waits for BFD's own wake-ups.
+    const sleeps = counters[COUNT_SLEEPS] - breather.ownSleeps;
+    latency.look(breather.dataplane.nowUs, sleeps, counters[COUNT_RECEIVED]);
+    answerDrains();
     counters[COUNT_CPU_LATENCY_REQUESTS] = latency.requests;
     if (control[CONTROL_SENT] === seen) continue;
     seen = Atomics.load(control, CONTROL_SENT);

@@ -5,7 +5,7 @@
 import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import { type ServiceImage, ServiceTable } from "../../src/tables/ServiceTable.js";
 import type { TableInput } from "../../src/tables/TableInput.js";
-import type { CounterSnapshot, WorkerControl } from "../../src/worker/control.js";
+import type { AnnouncementStatus, CounterSnapshot, WorkerControl } from "../../src/worker/control.js";
 
 export class FakeWorker implements WorkerControl {
   /** Descriptor and kind by port number. */
@@ -96,6 +96,14 @@ export class FakeWorker implements WorkerControl {
     return () => {
       this.refusing = false;
     };
+  }
+
+  async drain(): Promise<void> {
+    this.commands.push("drain");
+  }
+
+  async announcement(): Promise<AnnouncementStatus> {
+    return { carrier: true, drained: false, settled: true, vips: [], sessions: [] };
   }
 
   counters(): CounterSnapshot {

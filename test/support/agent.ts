@@ -46,7 +46,7 @@ export class TestAgent {
 
   /** One request on the status socket. */
   // biome-ignore lint/suspicious/noExplicitAny: tests look at whatever field they are about.
-  request(get: "status" | "counters"): Promise<any> {
+  request(get: "status" | "counters" | "announcement"): Promise<any> {
     return new Promise((resolve, reject) => {
       const socket = connect(join(this.stateDir, "agent.sock"));
       let text = "";

@@ -20,7 +20,7 @@ import { ARENA, PORT_RAW, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js"
 import { MemoryIo, type Sent } from "../../src/port/MemoryIo.js";
 import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
-import { NO_ANNOUNCEMENT, type TableInput } from "../../src/tables/TableInput.js";
+import { NO_ANNOUNCEMENT, NO_BFD, type TableInput } from "../../src/tables/TableInput.js";
 import { Breather } from "../../src/worker/Breather.js";
 import { address, concat, ethernet, GATEWAY, IPV4, macNumbers, vnet, vxlan } from "./frames.js";
 
@@ -156,6 +156,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
     egress: egress ? [{ address: 0, length: 0, source: address(self.underlay) }] : [],
     egressPorts: { first: 61_000, last: 65_534 },
     announce: NO_ANNOUNCEMENT,
+    bfd: NO_BFD,
   };
 }
 

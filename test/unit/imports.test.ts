@@ -38,6 +38,7 @@ const TABLE: Record<string, Rule> = {
   reconcile: free(["desired", "host", "tables", "worker/control", "model", "packet/layout"]),
   // Wiring: these bring the others together.
   agent: free([
+    "announce",
     "desired",
     "host",
     "reconcile",
@@ -45,6 +46,8 @@ const TABLE: Record<string, Rule> = {
     "worker/control",
     "model",
     "packet/layout",
+    // Names of BFD's states.
+    "wire/bfd",
     "binding",
     "kube",
     "runtime",

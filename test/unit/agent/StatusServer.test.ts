@@ -16,6 +16,7 @@ beforeEach(async () => {
     tables: () => null,
     nodeTables: () => null,
     flowRecords: () => null,
+    announcement: () => null,
     counters: () => {
       throw new Error("no worker");
     },

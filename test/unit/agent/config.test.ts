@@ -59,6 +59,7 @@ describe("a good config", () => {
         },
       ],
       serviceHost: null,
+      announce: null,
       services: [],
       dataplane: {
         tunnelGso: "auto",

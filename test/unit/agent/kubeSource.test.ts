@@ -187,7 +187,7 @@ describe("registration", () => {
           { type: "InternalIP", address: "192.168.2.30" },
           { type: "Hostname", address: "k8s-master" },
         ],
-        capacity: { cpu: "2", memory: "2048Ki", pods: "1019" },
+        capacity: { cpu: "2", memory: "2048Ki", pods: "1015" },
         conditions: [
           { type: "NetworkUnavailable", status: "False" },
           { type: "Ready", status: "True" },

@@ -179,7 +179,7 @@ describe("Announcer, owning", () => {
     expect(lan.take()).toEqual([...GRATUITOUS(VIP), ...GRATUITOUS(OTHER_VIP)]);
     expect(lan.announcer.owns(address("192.168.2.36"))).toBe(true);
     expect(lan.announcer.owns(address("192.168.2.38"))).toBe(false);
-    expect(lan.announcer.ownedSinceUs(address("192.168.2.37"))).toBe(START);
+    expect(lan.announcer.ownerSinceUs(lan.announcer.vips.find(address("192.168.2.37")))).toBe(START);
   });
 
   it("is not the owner while a node before it is up, and takes over when that goes", () => {
@@ -270,7 +270,7 @@ describe("Announcer, owning", () => {
     lan.adopt({ vips: [INPUT.vips[1]] });
     expect(lan.takeEvents()).toEqual([["owner", VIP, NO_NODE]]);
     expect(lan.take()).toEqual([]);
-    expect(lan.announcer.ownedSinceUs(address("192.168.2.37"))).toBe(START);
+    expect(lan.announcer.ownerSinceUs(lan.announcer.vips.find(address("192.168.2.37")))).toBe(START);
     lan.adopt({ vips: [INPUT.vips[1]], mac: mac(PC_MAC) });
     expect(lan.take()[0]).toBe(arpFrame(BROADCAST, PC_MAC, 1, PC_MAC, OTHER_VIP, NOBODY, OTHER_VIP));
     expect(lan.takeEvents()).toEqual([]);

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { parseConfig } from "../../../src/agent/config.js";
 import { desiredHost, TUN_F_USO } from "../../../src/desired/host.js";
 import { IndexAllocator } from "../../../src/desired/IndexAllocator.js";
+import { NO_LAN_PORTS } from "../../../src/desired/lan.js";
 import { macOf, parseMac, podMac, vtepMac } from "../../../src/desired/mac.js";
 import { tableInput } from "../../../src/desired/tables.js";
 import { formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
@@ -134,6 +135,8 @@ describe("table input", () => {
     egress: [],
     icmpPort: 3,
     reassemblyPort: 4,
+    lan: null,
+    lanPorts: NO_LAN_PORTS,
   };
   const input = tableInput(parse(), facts);
   const routes = input.routes.map((r) => `${formatIpv4(r.address)}/${r.length} ${r.to} ${r.target}`);

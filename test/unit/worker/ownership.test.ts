@@ -4,7 +4,7 @@
  */
 import { beforeEach, describe, expect, it } from "vitest";
 import { hashNode, rendezvousOrder } from "../../../src/announce/rendezvous.js";
-import { type BfdTimers, DEFAULT_TIMERS, FAST_TIMERS, SETTLE_US } from "../../../src/liveness/Bfd.js";
+import { type BfdTimers, DEFAULT_TIMERS, FAST_TIMERS, SETTLE_US, UP } from "../../../src/liveness/Bfd.js";
 import { buildVipTable, THIS_NODE, VipTable } from "../../../src/tables/VipTable.js";
 import * as wire from "../../../src/wire/bfd.js";
 import { Ownership } from "../../../src/worker/Ownership.js";
@@ -24,6 +24,8 @@ class Node {
   readonly lanQueue: { bytes: Uint8Array; dueUs: number }[] = [];
   state: "running" | "frozen" | "dead" = "running";
   link = true;
+  /** The LAN is in parts: nodes hear those of the same part. */
+  part = 0;
   conflicts = 0;
 
   constructor(
@@ -113,7 +115,7 @@ class Lan {
 
   unicast(from: Node, to: number, bytes: Uint8Array): void {
     const peer = this.nodes[to];
-    if (!peer || !from.link || !peer.link || peer.state === "dead") return;
+    if (!peer || !from.link || !peer.link || peer.state === "dead" || peer.part !== from.part) return;
     // A socket's queue is not endless, and what comes then is lost.
     if (peer.bfdQueue.length < 200)
       peer.bfdQueue.push({ from: from.index, bytes, dueUs: this.nowUs + this.random.below(DELAY_US) });
@@ -123,7 +125,8 @@ class Lan {
     if (!from.link) return;
     const dueUs = this.nowUs + this.random.below(DELAY_US);
     for (const node of this.nodes)
-      if (node !== from && node.link && node.state !== "dead") node.lanQueue.push({ bytes, dueUs });
+      if (node !== from && node.link && node.part === from.part && node.state !== "dead")
+        node.lanQueue.push({ bytes, dueUs });
   }
 
   owners(vip: number): Node[] {
@@ -250,6 +253,23 @@ describe.each([
     expect(lan.map()).toEqual(expected(NAMES));
     expect(lan.noneUs).toBe(0);
     expect(lan.twoUs).toBeLessThanOrEqual(interval * MS);
+  });
+
+  it("a part of the LAN has owners of its own; once they hear each other there is one, and it is said", () => {
+    owner().part = 1;
+    lan.run(DETECT_US + 2 * MS);
+    expect(owner().ownership.announcer.owns(VIPS[0])).toBe(true);
+    expect(lan.owners(VIPS[0]).length).toBe(2);
+    lan.run(10_000 * MS);
+    owner().part = 0;
+    // Sessions that are Down say a word a second (RFC 5880 §6.8.3).
+    const apart = () => others.some((name) => owner().ownership.bfd.state[NAMES.indexOf(name)] !== UP);
+    while (apart()) lan.run(STEP_US);
+    lan.run(interval * MS);
+    expect(lan.map()).toEqual(expected(NAMES));
+    expect(owner().conflicts).toBeGreaterThan(0);
+    lan.run(20_000 * MS);
+    expect([lan.map(), lan.noneUs, lan.twoUs]).toEqual([expected(NAMES), 0, 0]);
   });
 
   it("an owner without link is succeeded; with it again there are never two for longer than an interval", () => {

@@ -1,0 +1,142 @@
+/**
+ * Load-balancer addresses on a LAN: agents with a config file each, a host that is no node, and a
+ * third party's view of it (ARP caches, tcpdump).
+ *
+ *                       192.168.2.0/24, address 192.168.2.36 and .37
+ *   ┌── node A .30 ──┬────── br0 ──────┬── node B .31 ──┐
+ *     pod a1 answers │                 │  pod b1 answers
+ *                    host .40: asks, and looks into its ARP cache
+ */
+
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { hashNode, rendezvousOrder } from "../../src/announce/rendezvous.js";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { address } from "../support/frames.js";
+import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
+import { A, B, type Lan, makeLan, type NodePlan, nodeConfig } from "../support/overlay.js";
+import { requirePrograms } from "../support/programs.js";
+import { python, startServer } from "../support/traffic.js";
+
+const why = netnsUnavailable();
+const skipped = why && ` (skipped: ${why})`;
+const NAMES = fileURLToPath(new URL("../support/names.py", import.meta.url));
+/** One that A owns while both are well, and one that B does. */
+const VIP_OF: Record<string, string> = Object.fromEntries(
+  [A, B].map(({ name }) => [name, vipOwnedBy(name)] as const),
+);
+const VIPS = Object.values(VIP_OF);
+const PORT = 8080;
+
+function vipOwnedBy(node: string): string {
+  for (let last = 36; ; last++) {
+    const vip = `192.168.2.${last}`;
+    if (
+      rendezvousOrder(
+        [A, B].map(({ name }) => hashNode(name)),
+        address(vip),
+      )[0]!.name === node
+    )
+      return vip;
+  }
+}
+
+describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${skipped}`, (threads) => {
+  const net = new TestNet();
+  let lan: Lan;
+  const macs: Record<string, string> = {};
+  const agents: Record<string, TestAgent> = {};
+  const stateDirs: Record<string, string> = {};
+
+  const config = (self: NodePlan, other: NodePlan) => {
+    const base = nodeConfig(net, lan, self, [other], { threads }) as { vteps: object[] };
+    return {
+      ...base,
+      vteps: base.vteps.map((vtep) => ({ ...vtep, lanMac: macs[other.name] })),
+      stateDir: stateDirs[self.name],
+      services: VIPS.map((vip, n) => ({
+        name: `default/lb-${n}`,
+        clusterIP: `10.152.183.${10 + n}`,
+        loadBalancerIPs: [vip],
+        ports: [{ port: PORT, targetPort: 80 }],
+        // On the node that does not own the address: what comes crosses the overlay.
+        backends: [{ address: vip === VIP_OF[A.name] ? B.pods.b1! : A.pods.a1! }],
+      })),
+      announce: {},
+    };
+  };
+  const start = async (self: NodePlan, other: NodePlan) => {
+    const agent = startAgent(net, lan.node[self.name]!, config(self, other), {
+      stateDir: stateDirs[self.name]!,
+    });
+    agents[self.name] = agent;
+    await agent.ready(20_000);
+    return agent;
+  };
+  const ask = async (vip: string) =>
+    (await net.exec(lan.host, python(), [NAMES, "tcp", vip, String(PORT)])).stdout.trim();
+  /** MAC that the host's ARP cache has for an address. */
+  const cached = async (vip: string) => (await net.ipJson(lan.host, "neigh", "show", vip))[0]?.lladdr;
+  const owners = async (node: NodePlan): Promise<Record<string, string>> => {
+    const { addresses } = await agents[node.name]!.request("announcement");
+    return Object.fromEntries(
+      addresses.map((each: { address: string; owner: string }) => [each.address, each.owner]),
+    );
+  };
+  const settled = () =>
+    waitFor(
+      async () => {
+        const seen = await Promise.all([A, B].map(owners));
+        return seen.every((each) => [A, B].every(({ name }) => each[VIP_OF[name]!] === name));
+      },
+      { what: "each address at its owner", deadlineMs: 20_000 },
+    );
+
+  beforeAll(async () => {
+    requirePrograms("python3", "tcpdump");
+    lan = await makeLan(net);
+    for (const { name } of [A, B]) {
+      stateDirs[name] = `${net.directory()}/state`;
+      const [link] = await net.ipJson(lan.node[name]!, "link", "show", "eth0");
+      macs[name] = link.address;
+    }
+    await Promise.all([start(A, B), start(B, A)]);
+    for (const pod of ["a1", "b1"])
+      await startServer(net, lan.pod[pod]!, python(), [NAMES, "serve", "80", pod], "ready");
+    await settled();
+  });
+  afterAll(() => net.cleanup());
+  afterEach(async () => {
+    for (const { name } of [A, B]) if (agents[name]!.process.code !== null) return;
+    await settled();
+  });
+
+  it("each address answers with its owner's MAC, and serves from a pod of the other node", async () => {
+    expect(await ask(VIP_OF[A.name]!)).toBe("b1");
+    expect(await ask(VIP_OF[B.name]!)).toBe("a1");
+    for (const { name } of [A, B]) expect(await cached(VIP_OF[name]!)).toBe(macs[name]);
+  });
+
+  it("the nodes' kernels have none of these addresses, and do not answer for them", async () => {
+    for (const { name } of [A, B]) {
+      const addresses = await net.ipJson(lan.node[name]!, "-4", "address");
+      const local = addresses.flatMap(({ addr_info }: { addr_info: { local: string }[] }) =>
+        addr_info.map((each) => each.local),
+      );
+      for (const vip of VIPS) expect(local).not.toContain(vip);
+    }
+  });
+
+  it("an owner that is killed is succeeded; back again it takes its address over", async () => {
+    const vip = VIP_OF[A.name]!;
+    expect(await ask(vip)).toBe("b1");
+    agents[A.name]!.process.kill("SIGKILL");
+    await waitFor(async () => (await cached(vip)) === macs[B.name], { what: "B's MAC in the ARP cache" });
+    expect(await ask(vip)).toBe("b1");
+    expect((await owners(B))[vip]).toBe(B.name);
+    await start(A, B);
+    await settled();
+    await waitFor(async () => (await cached(vip)) === macs[A.name], { what: "A's MAC in the ARP cache" });
+    expect(await ask(vip)).toBe("b1");
+  });
+});
