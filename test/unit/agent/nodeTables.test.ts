@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { parseConfig } from "../../../src/agent/config.js";
 import { nodeTables } from "../../../src/agent/nodeTables.js";
+import { NO_LAN_PORTS } from "../../../src/desired/lan.js";
 import { Services } from "../../../src/desired/services.js";
 import { StaticServices } from "../../../src/desired/staticServices.js";
 import { tableInput } from "../../../src/desired/tables.js";
@@ -49,6 +50,8 @@ test("the tables in force, and the names to them", () => {
     vteps: new Map([["k8s-worker01", 0]]),
     addresses: [],
     egress: [],
+    lan: null,
+    lanPorts: NO_LAN_PORTS,
   });
   const reconciler = {
     tables: () => input,
