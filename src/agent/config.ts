@@ -10,7 +10,7 @@ import { z } from "zod";
 import { bfdPeers } from "../announce/neighbors.js";
 import { hashNode, rendezvousOrder } from "../announce/rendezvous.js";
 import { MIN_OVERLAY_MTU, VXLAN_OVERHEAD } from "../desired/host.js";
-import { parseMac, vtepMac } from "../desired/mac.js";
+import { isUnicastMac, vtepMac } from "../desired/mac.js";
 import type { AgentConfig, AnnounceConfig, BfdConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatCidr, formatIpv4, hasHostBits, networkOf, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { SERVICE_PROTOCOLS, type ServiceProtocol } from "../model/Service.js";
@@ -209,10 +209,7 @@ const pathField = textField(
 );
 
 const macField = textField(
-  (text) => {
-    const mac = parseMac(text);
-    return mac !== null && (mac.hi & 0x0100) === 0 && (mac.hi !== 0 || mac.lo !== 0);
-  },
+  isUnicastMac,
   "is no unicast MAC address",
   "Write aa:bb:cc:dd:ee:ff, or leave it out: it is derived from the node's name.",
 );

@@ -3,7 +3,8 @@
  * every node computes the same from the same objects.
  *
  *   1. a Service of the address has an endpoint that can serve
- *   2. an L2Advertisement takes the address's pool; its node selectors and interfaces choose nodes
+ *   2. an L2Advertisement takes the address's pool, and a Service of it; its node selectors and
+ *      interfaces choose nodes
  *   3. without nodes that are excluded from load balancers or have no network
  *   4. externalTrafficPolicy Local: nodes with such an endpoint only
  *   5. rendezvous order; in a large cluster only nodes that watch one another (neighbors)
@@ -28,6 +29,7 @@ export interface AnnouncingNode {
 
 /** What matters of a Service that has the address. Services that share an address each have one. */
 export interface AnnouncedService {
+  labels: Record<string, string>;
   /** externalTrafficPolicy Local. */
   local: boolean;
   /** Names of the nodes that have an endpoint that is ready or serving; "" where one has no node. */
@@ -61,7 +63,7 @@ export interface VipOrder {
 export type VipProblem =
   /** No Service of it has an endpoint that can serve. */
   | "noEndpoints"
-  /** No L2Advertisement takes its pool. */
+  /** No L2Advertisement takes its pool and a Service of it. */
   | "notAdvertised"
   /** Selectors, exclusions and the traffic policy leave no node. */
   | "noNode";
@@ -70,47 +72,52 @@ export type VipProblem =
 export function vipOrders(input: AnnouncementInput): VipOrder[] {
   const hashed = new Map(input.nodes.map(({ name }) => [name, hashNode(name)]));
   const ring = ringOrder([...hashed.values()]);
-  const nodesOfPool = new Map<string, AnnouncingNode[] | null>();
+  const chosenBy = new Map<L2Advertisement, Set<AnnouncingNode>>();
+  const nodesOf = (advertisement: L2Advertisement) => {
+    const known = chosenBy.get(advertisement);
+    const nodes = known ?? new Set(input.nodes.filter((node) => choosesNode(advertisement, node)));
+    if (known === undefined) chosenBy.set(advertisement, nodes);
+    return nodes;
+  };
   return input.vips.map(({ address, pool, services }) => {
     const refuse = (problem: VipProblem): VipOrder => ({ address, nodes: [], problem });
     const active = services.filter(({ endpointNodes }) => endpointNodes.size > 0);
     if (active.length === 0) return refuse("noEndpoints");
-    if (!nodesOfPool.has(pool)) nodesOfPool.set(pool, advertisingNodes(input, pool));
-    const advertising = nodesOfPool.get(pool);
-    if (advertising === null || advertising === undefined) return refuse("notAdvertised");
-    const eligible = withEndpoints(advertising, active).map(({ name }) => hashed.get(name)!);
+    const labels = input.pools.get(pool);
+    const mine = input.advertisements.filter(
+      (each) => labels !== undefined && takesPool(each, pool, labels) && takesService(each, active),
+    );
+    if (mine.length === 0) return refuse("notAdvertised");
+    const advertising = new Set(mine.flatMap((each) => [...nodesOf(each)]));
+    const eligible = withEndpoints([...advertising], active).map(({ name }) => hashed.get(name)!);
     if (eligible.length === 0) return refuse("noNode");
     const order = watching(rendezvousOrder(eligible, address), ring);
     return { address, nodes: order.map(({ name }) => name), problem: null };
   });
 }
 
-/** Nodes that some advertisement of the pool chooses; null where there is no advertisement. */
-function advertisingNodes(
-  { nodes, pools, advertisements }: AnnouncementInput,
-  pool: string,
-): AnnouncingNode[] | null {
-  const labels = pools.get(pool);
-  if (labels === undefined) return null;
-  const mine = advertisements.filter(({ spec }) => {
-    const names = spec?.ipAddressPools ?? [];
-    const selectors = spec?.ipAddressPoolSelectors ?? [];
-    if (names.length === 0 && selectors.length === 0) return true;
-    return names.includes(pool) || matchesAny(selectors, labels);
-  });
-  if (mine.length === 0) return null;
-  return nodes.filter(
-    (node) =>
-      node.labels[EXCLUDE_LABEL] === undefined &&
-      !node.networkUnavailable &&
-      mine.some(({ spec }) => {
-        const selectors = spec?.nodeSelectors ?? [];
-        const interfaces = spec?.interfaces ?? [];
-        return (
-          (selectors.length === 0 || matchesAny(selectors, node.labels)) &&
-          (interfaces.length === 0 || interfaces.includes(node.lanInterface))
-        );
-      }),
+/** Pools by name or label; all where neither says any. */
+function takesPool({ spec }: L2Advertisement, pool: string, labels: Record<string, string>): boolean {
+  const names = spec?.ipAddressPools ?? [];
+  const selectors = spec?.ipAddressPoolSelectors ?? [];
+  return (
+    (names.length === 0 && selectors.length === 0) || names.includes(pool) || matchesAny(selectors, labels)
+  );
+}
+
+function takesService({ spec }: L2Advertisement, services: readonly AnnouncedService[]): boolean {
+  const selectors = spec?.serviceSelectors ?? [];
+  return selectors.length === 0 || services.some(({ labels }) => matchesAny(selectors, labels));
+}
+
+function choosesNode({ spec }: L2Advertisement, node: AnnouncingNode): boolean {
+  const selectors = spec?.nodeSelectors ?? [];
+  const interfaces = spec?.interfaces ?? [];
+  return (
+    node.labels[EXCLUDE_LABEL] === undefined &&
+    !node.networkUnavailable &&
+    (selectors.length === 0 || matchesAny(selectors, node.labels)) &&
+    (interfaces.length === 0 || interfaces.includes(node.lanInterface))
   );
 }
 

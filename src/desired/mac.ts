@@ -36,6 +36,12 @@ export function parseMac(text: string): Mac | null {
   return { hi: Number.parseInt(digits.slice(0, 4), 16), lo: Number.parseInt(digits.slice(4), 16) | 0 };
 }
 
+/** Whether a text is the MAC address of one interface: neither a group's nor all zeros. */
+export function isUnicastMac(text: string): boolean {
+  const mac = parseMac(text);
+  return mac !== null && (mac.hi & 0x0100) === 0 && (mac.hi !== 0 || mac.lo !== 0);
+}
+
 /** The tables' form of a MAC that was validated before; throws a RangeError where it was not. */
 export function macOf(text: string): Mac {
   const mac = parseMac(text);

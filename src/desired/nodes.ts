@@ -21,7 +21,7 @@ import {
   parseCidr,
   parseIpv4,
 } from "../model/ipv4.js";
-import { parseMac, vtepMac } from "./mac.js";
+import { isUnicastMac, vtepMac } from "./mac.js";
 
 /** What is read of a Node. */
 export interface NodeObject {
@@ -245,13 +245,8 @@ function nodeFacts({ metadata, status }: NodeObject, defaultPort: number): NodeF
     underlay: parseIpv4(annotations[UNDERLAY_ADDRESS] ?? internal?.address ?? ""),
     tunnel: parseIpv4(annotations[TUNNEL_ADDRESS] ?? ""),
     port: Number.isInteger(port) && port > 0 && port < 65536 ? port : defaultPort,
-    mac: isUnicast(mac) ? mac : vtepMac(name),
+    mac: isUnicastMac(mac) ? mac : vtepMac(name),
   };
-}
-
-function isUnicast(text: string): boolean {
-  const mac = parseMac(text);
-  return mac !== null && (mac.hi & 0x0100) === 0 && (mac.hi !== 0 || mac.lo !== 0);
 }
 
 /** Null where it is none, has host bits, or is the whole address space. */

@@ -3,6 +3,7 @@
  * kube-proxy leaves alone is left alone here: Services of another proxy, headless ones, ExternalName.
  */
 import { hasHostBits, type Ipv4Prefix, networkOf, parseCidr, parseIpv4 } from "../model/ipv4.js";
+import { IP_ALLOCATED_FROM_POOL, metallbAnnotation } from "../model/metallb.js";
 import {
   SERVICE_PROTOCOLS,
   type Service,
@@ -19,6 +20,7 @@ export interface ServiceObject {
     namespace?: string;
     creationTimestamp?: string;
     labels?: Record<string, string>;
+    annotations?: Record<string, string>;
   };
   spec?: {
     type?: string;
@@ -110,6 +112,13 @@ export function serviceFacts(object: ServiceObject, problems: string[]): Service
     ports: (spec.ports ?? []).flatMap((port) => servicePort(port, what, problems)),
     externalIps,
     loadBalancerIps,
+    advertised:
+      loadBalancerIps.length === 0
+        ? null
+        : {
+            pool: metallbAnnotation(metadata.annotations, IP_ALLOCATED_FROM_POOL),
+            labels: metadata.labels ?? {},
+          },
     sourceRanges: sourceRanges(spec.loadBalancerSourceRanges ?? [], what, problems),
     affinitySeconds:
       spec.sessionAffinity === "ClientIP"

@@ -105,6 +105,24 @@ export interface ServicesChange {
   problems: string[];
 }
 
+/** A load-balancer address that Services show, and what matters of these to who may announce it. */
+export interface ServiceVip {
+  /** int32. */
+  address: number;
+  /** IPAddressPool that it is from, as the oldest of its Services says; empty where none says it. */
+  pool: string;
+  /** The oldest first. */
+  services: {
+    /** namespace/name. */
+    name: string;
+    labels: Record<string, string>;
+    /** externalTrafficPolicy Local. */
+    local: boolean;
+    /** Names of the nodes that have an endpoint that is ready or serving; "" for one without a node. */
+    endpointNodes: ReadonlySet<string>;
+  }[];
+}
+
 /** Who has a number, for those who show it. */
 export interface ServicePortInfo {
   /** namespace/name. */
@@ -284,6 +302,34 @@ export class Services {
     }
     for (const { facts } of this.#services.values()) if (facts !== null) found.delete(facts.clusterIp);
     return [...found].sort((a, b) => (a >>> 0) - (b >>> 0));
+  }
+
+  /** Load-balancer addresses that Services show, by what was taken over. Ascending. */
+  loadBalancerVips(): ServiceVip[] {
+    const states = [...this.#services.values()].filter(
+      ({ facts }) => facts !== null && facts.loadBalancerIps.length > 0 && facts.ports.length > 0,
+    );
+    const age = ({ facts }: State) => `${facts!.created} ${facts!.namespace}/${facts!.name}`;
+    const found = new Map<number, ServiceVip>();
+    for (const state of states.sort((a, b) => (age(a) < age(b) ? -1 : 1))) {
+      const { namespace, name, advertised, loadBalancerIps, externalPolicy } = state.facts!;
+      const { pool, labels } = advertised!;
+      const service = {
+        name: `${namespace}/${name}`,
+        labels,
+        local: externalPolicy === "Local",
+        endpointNodes: endpointNodes(state),
+      };
+      for (const address of loadBalancerIps) {
+        const vip = found.get(address);
+        if (vip === undefined) found.set(address, { address, pool, services: [service] });
+        else {
+          vip.pool ||= pool;
+          vip.services.push(service);
+        }
+      }
+    }
+    return [...found.values()].sort((a, b) => (a.address >>> 0) - (b.address >>> 0));
   }
 
   /** NodePorts of UDP, ascending. */
@@ -563,6 +609,14 @@ export class Services {
     }
     return problems;
   }
+}
+
+/** Nodes with an endpoint that can serve; "" for one without a node. */
+function endpointNodes({ slices }: State): Set<string> {
+  const nodes = new Set<string>();
+  for (const { endpoints } of slices.values())
+    for (const endpoint of endpoints) if (serves(endpoint)) nodes.add(endpoint.node);
+  return nodes;
 }
 
 /** Slices by name: the order in which they came is another on every node. */

@@ -66,6 +66,7 @@ export interface L2Advertisement extends KubeObject {
     ipAddressPools?: string[];
     ipAddressPoolSelectors?: LabelSelector[];
     nodeSelectors?: LabelSelector[];
+    serviceSelectors?: LabelSelector[];
     interfaces?: string[];
   };
 }

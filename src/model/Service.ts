@@ -28,6 +28,12 @@ export interface Service {
   externalIps: number[];
   /** Of its status, those that are virtual addresses (ipMode VIP), not another proxy's. */
   loadBalancerIps: number[];
+  /** What advertisements choose these by; null without any. */
+  advertised: {
+    /** Name of the IPAddressPool that they are from; empty where it is not said. */
+    pool: string;
+    labels: Record<string, string>;
+  } | null;
   /** Empty: every source. */
   sourceRanges: Ipv4Prefix[];
   /** Timeout of SessionAffinity ClientIP in seconds, 0 without. */

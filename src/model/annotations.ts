@@ -8,5 +8,9 @@ export const TUNNEL_ADDRESS = "podwire.dev/tunnel-address";
 export const UNDERLAY_ADDRESS = "podwire.dev/underlay-address";
 /** Node: UDP port of VXLAN there. */
 export const VXLAN_PORT = "podwire.dev/vxlan-port";
+/** Node: MAC of the interface on which its agent announces load-balancer addresses. */
+export const LAN_MAC = "podwire.dev/lan-mac";
+/** Node: name of that interface. */
+export const LAN_INTERFACE = "podwire.dev/lan-interface";
 /** Node: "true" where podwire's agent is what a kubelet is elsewhere. */
 export const REGISTERED = "podwire.dev/registered";

@@ -100,6 +100,7 @@ export function checkAdvertisement({ spec = {} }: L2Advertisement): void {
   refuseDuplicates(spec.ipAddressPools ?? [], "ipAddressPools");
   checkSelectors(spec.ipAddressPoolSelectors, "ipAddressPoolSelectors");
   checkSelectors(spec.nodeSelectors, "nodeSelectors");
+  checkSelectors(spec.serviceSelectors, "serviceSelectors");
 }
 
 /** Whether the pool has this address (int32) to give out. */

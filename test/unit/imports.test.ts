@@ -27,8 +27,8 @@ const TABLE: Record<string, Rule> = {
   tables: pure(["wire"]),
   dataplane: pure(["wire", "packet", "tables"]),
   liveness: pure(["wire", "packet", "tables"]),
-  // A hash function is pure.
-  desired: pure(["model", "tables"], ["crypto"]),
+  // A hash function is pure; so is who may announce what, by the API's selectors and shapes.
+  desired: pure(["model", "tables", "announce", "kube/types"], ["crypto"]),
   announce: pure(["model", "kube"], ["crypto"]),
   binding: free([]),
   port: free(["packet", "wire", "binding"]),

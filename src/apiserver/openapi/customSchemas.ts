@@ -149,6 +149,7 @@ const L2_ADVERTISEMENT = object("L2AdvertisementSpec defines the desired state o
   ipAddressPools: list("The list of IPAddressPools to advertise via this advertisement, by name.", TEXT),
   ipAddressPoolSelectors: list("A selector for the IPAddressPools to advertise.", SELECTOR),
   nodeSelectors: list("NodeSelectors limit the nodes to announce as next hops.", SELECTOR),
+  serviceSelectors: list("ServiceSelectors limit the services whose addresses are announced.", SELECTOR),
   interfaces: list("A list of interfaces to announce from. Absent: all.", TEXT),
 });
 

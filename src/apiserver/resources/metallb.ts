@@ -70,6 +70,7 @@ export const l2Advertisements: ResourceDefinition = defineResource({
   validate: ({ spec }) => [
     ...validateSelectors(spec.ipAddressPoolSelectors, "spec.ipAddressPoolSelectors"),
     ...validateSelectors(spec.nodeSelectors, "spec.nodeSelectors"),
+    ...validateSelectors(spec.serviceSelectors, "spec.serviceSelectors"),
   ],
   columns: [
     NAME_COLUMN,

@@ -25,8 +25,12 @@ function advertisement(spec: NonNullable<L2Advertisement["spec"]>): L2Advertisem
   return { metadata: { name: "default-advertise-all-pools", namespace: "metallb-system" }, spec };
 }
 
-function service(endpointNodes: string[], local = false): AnnouncedService {
-  return { local, endpointNodes: new Set(endpointNodes) };
+function service(
+  endpointNodes: string[],
+  local = false,
+  labels: Record<string, string> = {},
+): AnnouncedService {
+  return { labels, local, endpointNodes: new Set(endpointNodes) };
 }
 
 function input(fields: Partial<AnnouncementInput> = {}): AnnouncementInput {
@@ -161,6 +165,49 @@ describe("vipOrders", () => {
         ),
       },
       [W1, W2],
+    ],
+    [
+      "a service selector",
+      {
+        advertisements: [advertisement({ serviceSelectors: [{ matchLabels: { app: "web" } }] })],
+        vips: [{ address: VIP, pool: POOL, services: [service([W1], false, { app: "web" })] }],
+      },
+      NODES,
+    ],
+    [
+      "a service selector that takes another Service",
+      { advertisements: [advertisement({ serviceSelectors: [{ matchLabels: { app: "web" } }] })] },
+      "notAdvertised",
+    ],
+    [
+      "a service selector that takes one of two Services",
+      {
+        advertisements: [advertisement({ serviceSelectors: [{ matchLabels: { app: "web" } }] })],
+        vips: [{ address: VIP, pool: POOL, services: [service([W1]), service([W2], false, { app: "web" })] }],
+      },
+      NODES,
+    ],
+    [
+      "a service selector that takes the one of two Services that has no endpoint",
+      {
+        advertisements: [advertisement({ serviceSelectors: [{ matchLabels: { app: "web" } }] })],
+        vips: [{ address: VIP, pool: POOL, services: [service([W1]), service([], false, { app: "web" })] }],
+      },
+      "notAdvertised",
+    ],
+    [
+      "service selectors of two advertisements, each with nodes of its own",
+      {
+        nodes: [node(MASTER), node(W1, { labels: { rack: "a" } }), node(W2, { labels: { rack: "b" } })],
+        advertisements: ["a", "b"].map((rack) =>
+          advertisement({
+            nodeSelectors: [{ matchLabels: { rack } }],
+            serviceSelectors: [{ matchLabels: { for: rack } }],
+          }),
+        ),
+        vips: [{ address: VIP, pool: POOL, services: [service([MASTER], false, { for: "b" })] }],
+      },
+      [W2],
     ],
     [
       "an interface that one node has",
