@@ -10,7 +10,16 @@ import type { KubeApi, OwnerReference } from "../kube/KubeApi.js";
 import { isAlreadyExists, isNotFound } from "../kube/KubeError.js";
 import { NODES } from "../kube/resources.js";
 import type { Node, NodeCondition } from "../kube/types.js";
-import { REGISTERED, TUNNEL_ADDRESS, UNDERLAY_ADDRESS, VTEP_MAC, VXLAN_PORT } from "../model/annotations.js";
+import { ADDRESS_PROBE } from "../model/addressProbe.js";
+import {
+  LAN_INTERFACE,
+  LAN_MAC,
+  REGISTERED,
+  TUNNEL_ADDRESS,
+  UNDERLAY_ADDRESS,
+  VTEP_MAC,
+  VXLAN_PORT,
+} from "../model/annotations.js";
 import type { Machine } from "./machine.js";
 
 export interface NodeDescription {
@@ -27,8 +36,17 @@ export interface NodeDescription {
   podPort?: number | undefined;
 }
 
+/** The interface on which the agent announces load-balancer addresses. */
+export interface LanInterface {
+  name: string;
+  /** aa:bb:cc:dd:ee:ff. */
+  mac: string;
+}
+
 export class NodeRegistration {
   private tunnelAddress: string | null = null;
+  /** Null: there is none. Undefined: not known yet, and what the Node says stands. */
+  private lan: LanInterface | null | undefined;
   private forwarding = false;
   private last: Node | null = null;
 
@@ -63,6 +81,11 @@ export class NodeRegistration {
   /** The node forwards, and answers on its socket: the next refresh reports it Ready. */
   setForwarding(): void {
     this.forwarding = true;
+  }
+
+  /** The LAN interface, null for none: in the Node with the next refresh. */
+  setLan(lan: LanInterface | null): void {
+    this.lan = lan;
   }
 
   /** The tunnel address is known: makes it so. */
@@ -137,6 +160,13 @@ export class NodeRegistration {
       [UNDERLAY_ADDRESS]: underlayAddress,
       [VXLAN_PORT]: String(vxlanPort),
       ...(this.tunnelAddress === null ? {} : { [TUNNEL_ADDRESS]: this.tunnelAddress }),
+      ...(this.lan === undefined
+        ? {}
+        : {
+            [LAN_INTERFACE]: this.lan?.name ?? "",
+            [LAN_MAC]: this.lan?.mac ?? "",
+            [ADDRESS_PROBE]: String(this.lan !== null),
+          }),
     };
   }
 

@@ -5,11 +5,14 @@
  *   1. Node            registered, not yet ready
  *   2. block           claimed, with the tunnel address in it
  *   3. Node            announces the tunnel address
- *   4. list and watch  IPPools, IPAMBlocks, Nodes, this node's Pods; Services, EndpointSlices
+ *   4. list and watch  IPPools, IPAMBlocks, Nodes, this node's Pods; Services, EndpointSlices;
+ *                      IPAddressPools, L2Advertisements where the cluster has these
  *   5. config          compiled, again after each change of these; a burst gives one config
  *   6. Node            Ready, once the agent forwards by a config
  *   7. Services        kept apart from the config, since there may be a thousand times as much of them;
  *                      what of them is the host's (addresses, health checks) comes into the config
+ *   8. announcements   who may own which load-balancer address, into the config too: not before the
+ *                      dataplane has the Services, since the other nodes hear by BFD that we may
  *
  * Without a server nothing changes: the last config stands, and is also kept in a file, so that an
  * agent which starts meanwhile forwards by it. Must not know the host or the worker.
@@ -17,7 +20,7 @@
 
 import { type BlockObject, Overlay, type PoolObject } from "../desired/nodes.js";
 import { LocalPods, podName, wantsAddress } from "../desired/pods.js";
-import { type EndpointSliceObject, type ServiceObject, ZONE_LABEL } from "../desired/serviceObjects.js";
+import type { EndpointSliceObject, ServiceObject } from "../desired/serviceObjects.js";
 import { Services } from "../desired/services.js";
 import { backoff, type Clock, SYSTEM_CLOCK, sleep } from "../kube/Clock.js";
 import { EventRecorder } from "../kube/EventRecorder.js";
@@ -28,12 +31,14 @@ import { NodeHeartbeat } from "../kube/Lease.js";
 import { ENDPOINTSLICES, IPAMBLOCKS, IPPOOLS, NODES, PODS, SERVICES } from "../kube/resources.js";
 import type { Node, Pod } from "../kube/types.js";
 import { WorkQueue } from "../kube/WorkQueue.js";
-import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
+import type { AgentConfig, AnnounceConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatIpv4, type Ipv4Prefix, parseCidr } from "../model/ipv4.js";
 import { MAX_PORTS } from "../packet/layout.js";
 import type { Log } from "../reconcile/Log.js";
 import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
-import { type NodeDescription, NodeRegistration } from "./NodeRegistration.js";
+import { AddressProbes, type ProbeAddress } from "./AddressProbes.js";
+import { type AddressReport, Announcements } from "./announcements.js";
+import { type LanInterface, type NodeDescription, NodeRegistration } from "./NodeRegistration.js";
 
 /** Changes within this time make one config. */
 const SETTLE_MS = 10;
@@ -61,6 +66,12 @@ export interface KubeSourceOptions {
   podNetns: string;
   /** Services may have external addresses in these alone. Default: in none. */
   externalIpRanges?: readonly Ipv4Prefix[];
+  /** How load-balancer addresses are announced. Default: none are, and no node is watched. */
+  announce?: Pick<AnnounceConfig, "interface" | "bfd">;
+  /** Namespace of MetalLB's objects. Default metallb-system. */
+  metallbNamespace?: string | undefined;
+  /** Asks the LAN for the controller whether somebody has an address. */
+  probe?: ProbeAddress;
   description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods">;
   /** Keeps the last config; called when it has changed. */
   save?: (config: AgentConfig) => void;
@@ -90,6 +101,9 @@ export class KubeSource {
   private readonly events: EventRecorder;
   private readonly informers: Informer<KubeObject>[];
   private readonly pods: Informer<Pod>;
+  private readonly serviceNames: Informer<KubeObject>;
+  private readonly announcements: Announcements | null;
+  private readonly probes: AddressProbes | null;
   private readonly addresses: WorkQueue;
   private readonly nodeWork: WorkQueue;
   private readonly abort = new AbortController();
@@ -99,6 +113,9 @@ export class KubeSource {
   private servicesChanged = true;
   /** What of Services is the host's, of those that the dataplane has; null before the first ones. */
   private hosted: ServiceHostConfig | null = null;
+  /** Who may own which address, of the Services that the dataplane has; null before the first ones. */
+  private announced: AnnounceConfig | null = null;
+  private announcementsChanged = true;
   private cancelCompile: (() => void) | null = null;
   private applying: Promise<void> = Promise.resolve();
   private applied = "";
@@ -129,6 +146,30 @@ export class KubeSource {
     this.events = new EventRecorder(api, { component: "podwire-agent", host: node, clock, onError });
     const common = { clock, random, backoff: RETRY, onError };
     this.pods = this.followPods(common);
+    this.serviceNames = this.followServices<KubeObject & ServiceObject>(
+      SERVICES,
+      common,
+      (service) => this.services.setService(service),
+      ({ namespace = "", name = "" }) => this.services.removeService(namespace, name),
+    );
+    this.announcements =
+      options.announce === undefined
+        ? null
+        : new Announcements({
+            ...common,
+            api,
+            node,
+            settings: options.announce,
+            namespace: options.metallbNamespace,
+            services: this.services,
+            identify: (namespace, name) => this.serviceNames.get(name, namespace),
+            events: this.events,
+            log,
+            onChanged: () => this.changedAnnouncements(),
+          });
+    const { probe } = options;
+    this.probes =
+      probe === undefined ? null : new AddressProbes({ api, node, probe, clock, random, onError });
     this.informers = [
       this.follow<KubeObject & PoolObject>(
         IPPOOLS,
@@ -144,12 +185,7 @@ export class KubeSource {
       ),
       this.followNodes(common),
       this.pods as unknown as Informer<KubeObject>,
-      this.followServices<KubeObject & ServiceObject>(
-        SERVICES,
-        common,
-        (service) => this.services.setService(service),
-        ({ namespace = "", name = "" }) => this.services.removeService(namespace, name),
-      ),
+      this.serviceNames,
       this.followServices<KubeObject & EndpointSliceObject>(
         ENDPOINTSLICES,
         common,
@@ -209,6 +245,22 @@ export class KubeSource {
     this.events.record(SERVICES, { metadata }, "Warning", "FailedToStartServiceHealthcheck", message);
   }
 
+  /** The interface on which the agent announces, null for none. Other nodes learn it from the Node. */
+  setLan(lan: LanInterface | null): void {
+    this.registration.setLan(lan);
+    if (this.tunnelAddress !== "") this.nodeWork.add("look");
+  }
+
+  /** What became of a load-balancer address, for Events of its Services. */
+  reportAddress(report: AddressReport): void {
+    this.announcements?.report(report);
+  }
+
+  /** Every load-balancer address, also those that nobody may announce, as they were compiled last. */
+  get announcedAddresses(): Announcements["addresses"] {
+    return this.announcements?.addresses ?? [];
+  }
+
   async stop(): Promise<void> {
     this.abort.abort();
     this.cancelCompile?.();
@@ -217,6 +269,8 @@ export class KubeSource {
       this.heartbeat.stop(),
       this.addresses.stop(),
       this.nodeWork.stop(),
+      this.announcements?.stop(),
+      this.probes?.stop(),
       ...this.informers.map((informer) => informer.stop()),
     ]);
     await this.applying;
@@ -235,6 +289,7 @@ export class KubeSource {
     await this.until("announce the tunnel address", () => this.registration.announce(this.tunnelAddress));
     if (signal.aborted) return;
     for (const informer of this.informers) informer.start();
+    this.announcements?.start();
     this.scheduleStatus();
     await Promise.race([
       Promise.all(this.informers.map((informer) => informer.synced)),
@@ -313,15 +368,24 @@ export class KubeSource {
       { ...common, transform: slimNode },
       (object) => {
         if (this.services.setNode(object)) this.changedServices();
+        if (this.announcements?.setNode(object)) this.changedAnnouncements();
         return this.overlay.setNode(object);
       },
-      (name) => this.overlay.removeNode(name),
+      (name) => {
+        if (this.announcements?.removeNode(name)) this.changedAnnouncements();
+        return this.overlay.removeNode(name);
+      },
     );
     informer.addHandler({
-      added: (object) => this.noteEligible(object),
+      added: (object) => {
+        this.noteEligible(object);
+        if (object.metadata.name === node) this.probes?.take(object);
+      },
       updated: (object) => {
         this.noteEligible(object);
-        if (object.metadata.name === node) this.nodeWork.add("look");
+        if (object.metadata.name !== node) return;
+        this.nodeWork.add("look");
+        this.probes?.take(object);
       },
       deleted: ({ metadata }) => {
         if (metadata.name !== node) return;
@@ -432,6 +496,11 @@ export class KubeSource {
     });
   }
 
+  private changedAnnouncements(): void {
+    this.announcementsChanged = true;
+    this.changed();
+  }
+
   private changedServices(): void {
     this.servicesChanged = true;
     this.changed();
@@ -445,16 +514,28 @@ export class KubeSource {
       this.reportReady(config);
       await this.applyConfig(config);
     }
-    // After the routes to what they lead to.
-    if (!this.servicesChanged || this.applyServices === null) return;
-    this.servicesChanged = false;
-    // The host leads to an address what comes for it when the dataplane knows it, not before.
-    const hosted = this.hostedNow();
-    await this.applyServices();
-    if (JSON.stringify(hosted) === JSON.stringify(this.hosted)) return;
-    this.hosted = hosted;
+    if (this.applyServices === null) return;
+    // The host leads to an address what comes for it, and the LAN hears of it, when the dataplane knows it.
+    const hosted = this.servicesChanged ? this.hostedNow() : this.hosted;
+    const announced = this.announcedNow();
+    if (this.servicesChanged) {
+      this.servicesChanged = false;
+      // After the routes to what they lead to.
+      await this.applyServices();
+    }
+    const led = [hosted, announced];
+    if (JSON.stringify(led) === JSON.stringify([this.hosted, this.announced])) return;
+    [this.hosted, this.announced] = [hosted, announced];
     const next = this.compile();
     if (next !== null) await this.applyConfig(next);
+  }
+
+  private announcedNow(): AnnounceConfig | null {
+    const { announcements } = this;
+    if (announcements === null || !announcements.settled) return this.announced;
+    if (!this.announcementsChanged && !this.servicesChanged) return this.announced;
+    this.announcementsChanged = false;
+    return announcements.compile();
   }
 
   private hostedNow(): ServiceHostConfig | null {
@@ -493,9 +574,9 @@ export class KubeSource {
     if (lacking.length > 0) return null;
     // At the start from what is watched: what the last agent led here goes on being led here.
     this.hosted ??= this.hostedNow();
-    const { tunnelAddress, hosted: serviceHost } = this;
-    const compiled = { podPool, blocks, tunnelAddress, vteps, pods, services: [], announce: null };
-    return { node, stateDir, underlay, ...compiled, serviceHost, dataplane };
+    const { tunnelAddress, hosted: serviceHost, announced: announce } = this;
+    const compiled = { podPool, blocks, tunnelAddress, vteps, pods, services: [] };
+    return { node, stateDir, underlay, ...compiled, serviceHost, announce, dataplane };
   }
 
   private save(config: AgentConfig): void {
@@ -556,17 +637,19 @@ function slimMetadata({ name, namespace, uid, resourceVersion, creationTimestamp
 }
 
 function slimNode({ metadata, spec, status }: Node): Node {
-  const { deletionTimestamp } = metadata;
-  const zone = metadata.labels?.[ZONE_LABEL];
+  const { deletionTimestamp, labels } = metadata;
   const taints = (spec?.taints ?? []).filter(({ key }) => key === TO_BE_DELETED);
   return {
     metadata: {
       ...slimMetadata(metadata),
-      ...(zone === undefined ? {} : { labels: { [ZONE_LABEL]: zone } }),
+      ...(labels === undefined ? {} : { labels }),
       ...(deletionTimestamp === undefined ? {} : { deletionTimestamp }),
     },
     ...(taints.length === 0 ? {} : { spec: { taints } }),
-    status: { addresses: status?.addresses ?? [] },
+    status: {
+      addresses: status?.addresses ?? [],
+      conditions: (status?.conditions ?? []).filter(({ type }) => type === "NetworkUnavailable"),
+    },
   };
 }
 
