@@ -9,7 +9,7 @@ import { type AnnouncedAddress, VipAnnouncements } from "../desired/vips.js";
 import type { BackoffOptions, Clock } from "../kube/Clock.js";
 import type { EventRecorder } from "../kube/EventRecorder.js";
 import { Informer } from "../kube/Informer.js";
-import type { KubeApi, KubeObject, ResourceRef } from "../kube/KubeApi.js";
+import type { KubeApi, KubeObject, ObjectMeta, ResourceRef } from "../kube/KubeApi.js";
 import { isReason } from "../kube/KubeError.js";
 import { IPADDRESSPOOLS, L2ADVERTISEMENTS, SERVICES } from "../kube/resources.js";
 import type { IPAddressPool, L2Advertisement, Node } from "../kube/types.js";
@@ -190,8 +190,10 @@ export class Announcements {
       clock,
       random,
       backoff: pace,
-      transform: ({ metadata: { name, labels, uid, resourceVersion }, ...rest }) =>
-        ({ ...rest, metadata: JSON.parse(JSON.stringify({ name, labels, uid, resourceVersion })) }) as T,
+      transform: ({ metadata: { name, namespace: place, labels, uid, resourceVersion }, ...rest }) => {
+        const metadata = { name, namespace: place, labels, uid, resourceVersion };
+        return { ...rest, metadata: JSON.parse(JSON.stringify(metadata)) as ObjectMeta } as T;
+      },
       onError,
     });
     informer.addHandler({

@@ -15,17 +15,28 @@ import { FakeHost } from "../../../src/host/FakeHost.js";
 import { Allocator } from "../../../src/ipam/Allocator.js";
 import type { IPAMBlock, IPPool } from "../../../src/ipam/types.js";
 import { FakeKube } from "../../../src/kube/FakeKube.js";
+import { KubeError } from "../../../src/kube/KubeError.js";
 import {
   ENDPOINTSLICES,
   EVENTS,
+  IPADDRESSPOOLS,
   IPAMBLOCKS,
   IPPOOLS,
+  L2ADVERTISEMENTS,
   LEASES,
   NODES,
   PODS,
   SERVICES,
 } from "../../../src/kube/resources.js";
-import type { EndpointSlice, Event, Node, Pod, Service } from "../../../src/kube/types.js";
+import type {
+  EndpointSlice,
+  Event,
+  IPAddressPool,
+  L2Advertisement,
+  Node,
+  Pod,
+  Service,
+} from "../../../src/kube/types.js";
 import type { AgentConfig } from "../../../src/model/AgentConfig.js";
 import { formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
 import { ServicePublisher } from "../../../src/reconcile/ServicePublisher.js";
@@ -689,5 +700,216 @@ describe("Services", () => {
       metadata: { labels: { "topology.kubernetes.io/zone": "b" } },
     });
     await become("10.1.79.66");
+  });
+});
+
+describe("announcements", () => {
+  const ANNOUNCE = { interface: null, bfd: { intervalMs: 100, multiplier: 3 } };
+  const POOL = "default-addresspool";
+  const MAC = "02:00:c0:a8:02:1e";
+
+  /** A source that announces; `calls` says what was applied, in order. */
+  async function announcing(node = "k8s-master", address = "192.168.2.30") {
+    const say = (_: object, message: string) => void logged.push(message);
+    const made = new KubeSource({
+      api: kube,
+      claimer: new Allocator(kube, node),
+      base: { ...baseOf(node, address), serviceHost: null },
+      podNetns: "/run/netns/{namespace}.{name}",
+      announce: ANNOUNCE,
+      probe: async () => "02:00:5e:00:53:01",
+      description: { labels: {}, machine, version: "0.1.0" },
+      log: { debug: () => {}, info: say, warn: say, error: say },
+    });
+    sources.push(made);
+    made.start();
+    const config = await made.ready;
+    const calls: string[] = [];
+    let announce: AgentConfig["announce"] = config.announce;
+    const services = new ServicePublisher(made.services, new FakeWorker());
+    await made.feed(
+      config,
+      async (next) => {
+        ({ announce } = next);
+        calls.push(`announce ${announce?.vips.map((vip) => `${vip.address} ${vip.nodes.length}`)}`);
+      },
+      async () => {
+        await services.publish();
+        calls.push("services");
+      },
+    );
+    return { made, first: config, calls, now: () => announce };
+  }
+
+  const annotate = (name: string, mac: string) =>
+    kube.create<Node>(NODES, {
+      metadata: {
+        name,
+        annotations: { "podwire.dev/lan-mac": mac, "podwire.dev/lan-interface": "eth0" },
+      },
+    });
+
+  async function balanced(name = "lb", ip = "192.168.2.36"): Promise<void> {
+    await kube.create<Service>(SERVICES, {
+      metadata: { name, namespace: "default", annotations: { "metallb.io/ip-allocated-from-pool": POOL } },
+      spec: {
+        type: "LoadBalancer",
+        clusterIP: "10.152.183.20",
+        clusterIPs: ["10.152.183.20"],
+        ports: [{ port: 80, protocol: "TCP" }],
+      },
+    });
+    await kube.patch(
+      SERVICES,
+      name,
+      "default",
+      "merge",
+      { status: { loadBalancer: { ingress: [{ ip }] } } },
+      "status",
+    );
+    await kube.create<EndpointSlice>(ENDPOINTSLICES, {
+      metadata: { name: `${name}-1`, namespace: "default", labels: { "kubernetes.io/service-name": name } },
+      addressType: "IPv4",
+      ports: [{ port: 80, protocol: "TCP" }],
+      endpoints: [{ addresses: ["10.1.79.65"], nodeName: "k8s-worker01" }],
+    });
+  }
+
+  async function advertised(): Promise<void> {
+    const metadata = { name: POOL, namespace: "metallb-system" };
+    await kube.create<IPAddressPool>(IPADDRESSPOOLS, {
+      metadata,
+      spec: { addresses: ["192.168.2.36-192.168.2.40"] },
+    });
+    await kube.create<L2Advertisement>(L2ADVERTISEMENTS, { metadata: { ...metadata, name: "all" } });
+  }
+
+  const eventsOf = (name: string) =>
+    kube
+      .all<Event>(EVENTS)
+      .filter(({ involvedObject }) => involvedObject.name === name)
+      .map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
+
+  test("nobody is watched and nothing announced before the dataplane has the Services", async () => {
+    await annotate("k8s-worker01", "02:00:c0:a8:02:1f");
+    await advertised();
+    await balanced();
+    const { made, first, calls, now } = await announcing();
+    expect(first.announce).toBeNull();
+    made.setLan({ name: "eth0", mac: MAC });
+    await waitFor(() => now()?.vips[0]?.nodes.length === 2, { what: "both nodes" });
+    expect(calls[0]).toBe("services");
+    expect(now()).toEqual({
+      ...ANNOUNCE,
+      nodes: [{ node: "k8s-worker01", mac: "02:00:c0:a8:02:1f", watched: true }],
+      vips: [
+        {
+          address: "192.168.2.36",
+          nodes: expect.arrayContaining(["k8s-master", "k8s-worker01"]) as string[],
+        },
+      ],
+    });
+    expect(made.announcedAddresses).toMatchObject([{ pool: POOL, services: ["default/lb"], problem: null }]);
+  });
+
+  test("the Node says on which interface, and whether the LAN can be asked", async () => {
+    const { made } = await announcing();
+    const annotations = () => kube.peek<Node>(NODES, "k8s-master")!.metadata.annotations!;
+    expect(annotations()).not.toHaveProperty("podwire.dev/lan-mac");
+    made.setLan({ name: "eth0", mac: MAC });
+    await waitFor(() => annotations()["podwire.dev/lan-mac"] === MAC, { what: "MAC" });
+    expect(annotations()).toMatchObject({
+      "podwire.dev/lan-interface": "eth0",
+      "podwire.dev/address-probe": "true",
+    });
+    made.setLan(null);
+    await waitFor(() => annotations()["podwire.dev/address-probe"] === "false", { what: "its end" });
+    expect(annotations()["podwire.dev/lan-mac"]).toBe("");
+  });
+
+  test("the controller's question is answered", async () => {
+    await announcing();
+    const request = { "podwire.dev/address-probe-request": '{"192.168.2.36":"7"}' };
+    await kube.patch(NODES, "k8s-master", undefined, "merge", { metadata: { annotations: request } });
+    const answer = () =>
+      kube.peek<Node>(NODES, "k8s-master")!.metadata.annotations!["podwire.dev/address-probe-result"];
+    await waitFor(answer, { what: "answer" });
+    expect(JSON.parse(answer()!)).toEqual({ "192.168.2.36": { id: "7", mac: "02:00:5e:00:53:01" } });
+  });
+
+  test("pools, advertisements, labels and conditions count as they come and go", async () => {
+    const { made, now } = await announcing();
+    made.setLan({ name: "eth0", mac: MAC });
+    await balanced();
+    await waitFor(() => made.announcedAddresses.length === 1, { what: "the address" });
+    expect(made.announcedAddresses[0]!.problem).toBe("notAdvertised");
+    expect(now()!.vips).toEqual([]);
+    await advertised();
+    await waitFor(() => now()?.vips.length === 1, { what: "announcement" });
+    const label = (value: string | null) =>
+      kube.patch(NODES, "k8s-master", undefined, "merge", {
+        metadata: { labels: { "node.kubernetes.io/exclude-from-external-load-balancers": value } },
+      });
+    await label("");
+    await waitFor(() => made.announcedAddresses[0]?.problem === "noNode", { what: "exclusion" });
+    expect(now()!.vips).toEqual([]);
+    await label(null);
+    await waitFor(() => now()?.vips.length === 1, { what: "its end" });
+    await kube.delete(L2ADVERTISEMENTS, "all", "metallb-system");
+    await waitFor(() => now()?.vips.length === 0, { what: "the end of the advertisement" });
+  });
+
+  test.each(["NotFound", "Forbidden"] as const)(
+    "where MetalLB's kinds are %s the nodes watch one another all the same",
+    async (reason) => {
+      for (const plural of ["ipaddresspools", "l2advertisements"])
+        kube.failNext({ verb: "list", plural }, KubeError.of(reason, "refused"), Number.POSITIVE_INFINITY);
+      await annotate("k8s-worker01", "02:00:c0:a8:02:1f");
+      const { made, now } = await announcing();
+      made.setLan({ name: "eth0", mac: MAC });
+      await waitFor(() => now()?.nodes[0]?.watched === true, { what: "the other node" });
+      expect(now()!.vips).toEqual([]);
+      expect(logged).toContain("no IPAddressPools can be read: nothing is announced");
+    },
+  );
+
+  test("Events of Services: who announces, who claims the address too", async () => {
+    await advertised();
+    await balanced();
+    const { made } = await announcing();
+    made.reportAddress({ type: "owner", address: "192.168.2.36", owned: true });
+    const assigned = 'Normal nodeAssigned: announcing from node "k8s-master" with protocol "layer2"';
+    await waitFor(() => eventsOf("lb").length === 1, { what: "Event" });
+    expect(eventsOf("lb")).toEqual([assigned]);
+    // Who comes to share it is told too; the first one not again.
+    await balanced("second");
+    await waitFor(() => eventsOf("second").length === 1, { what: "Event of the second" });
+    expect(eventsOf("second")).toEqual([assigned]);
+    made.reportAddress({
+      type: "conflict",
+      address: "192.168.2.36",
+      node: null,
+      mac: "02:00:5e:00:53:01",
+      yielded: false,
+    });
+    made.reportAddress({
+      type: "conflict",
+      address: "192.168.2.36",
+      node: "k8s-worker01",
+      mac: "02:00:c0:a8:02:1f",
+      yielded: true,
+    });
+    await waitFor(() => eventsOf("lb").length === 3, { what: "conflicts" });
+    expect(eventsOf("lb").slice(1)).toEqual([
+      'Warning AddressConflict: the device 02:00:5e:00:53:01 claims 192.168.2.36 too: node "k8s-master" goes on announcing it',
+      'Warning AddressConflict: node "k8s-worker01" claims 192.168.2.36 too: node "k8s-master" stands behind it and yields',
+    ]);
+    const { involvedObject } = kube.all<Event>(EVENTS)[0]!;
+    expect(involvedObject.uid).toBe(kube.peek<Service>(SERVICES, "lb", "default")!.metadata.uid);
+    // Given up and taken over again: an Event again, counted with the first.
+    made.reportAddress({ type: "owner", address: "192.168.2.36", owned: false });
+    made.reportAddress({ type: "owner", address: "192.168.2.36", owned: true });
+    const first = () => kube.all<Event>(EVENTS).find(({ involvedObject: { name } }) => name === "lb")!;
+    await waitFor(() => first().count === 2, { what: "second count" });
   });
 });
