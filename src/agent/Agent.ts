@@ -9,8 +9,10 @@
  */
 import { ROUTE_PROTOCOL } from "../desired/host.js";
 import type { LanInterface } from "../desired/lan.js";
+import { formatMac, macOf } from "../desired/mac.js";
 import { Services } from "../desired/services.js";
 import { StaticServices } from "../desired/staticServices.js";
+import type { AnnouncedAddress } from "../desired/vips.js";
 import { type Host, OWN_NETNS } from "../host/Host.js";
 import { type Clock, SYSTEM_CLOCK } from "../kube/Clock.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
@@ -21,13 +23,10 @@ import { ServicePublisher } from "../reconcile/ServicePublisher.js";
 import { FlowReader } from "../tables/FlowReader.js";
 import { FlowTable } from "../tables/FlowTable.js";
 import { FLAG_EGRESS } from "../tables/flowLayout.js";
-import type { TableInput } from "../tables/TableInput.js";
+import type { Mac, TableInput } from "../tables/TableInput.js";
 import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
-import {
-  type AddressReport,
-  AnnouncementReport,
-  type AnnouncementReportStatus,
-} from "./AnnouncementReport.js";
+import { type AddressReport, AnnouncementReport } from "./AnnouncementReport.js";
+import { type AnnounceStatus, announcedBy, announceStatus } from "./announceStatus.js";
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
 import { checkEnvironment, explain } from "./environment.js";
@@ -64,6 +63,14 @@ export interface AgentParts {
   onServiceHealthFailed?: (namespace: string, name: string, message: string) => void;
   /** What became of a load-balancer address; for an Event. */
   onAddress?: (report: AddressReport) => void;
+  /** Interface on the LAN where the config names none (yet). Default: the one with the underlay address. */
+  lanInterface?: string | null;
+  /** Told of that interface when it is known and when it changes; null where it is not there. */
+  onLan?: (lan: LanInterface | null) => void;
+  /** Asks a LAN for an address (worker/probeLan). Without: probeAddress rejects. */
+  probeLan?: (options: { ifname: string; mac: Mac; address: number }) => Promise<Mac | null>;
+  /** Load-balancer addresses with what is said of them elsewhere. Default: what Services say. */
+  announced?: () => readonly AnnouncedAddress[];
   clock?: Clock;
   /** Services that somebody else feeds; he calls publishServices. Default: those of the config. */
   services?: Services;
@@ -121,6 +128,8 @@ export class Agent {
   private readonly staticServices: StaticServices | null;
   private publisher: ServicePublisher | null = null;
   private readonly announcement: AnnouncementReport;
+  /** What onLan was told last. */
+  private lan: LanInterface | null | undefined;
   private stopping = false;
   private readonly health: ProxyHealth;
   private readonly healthServers: HealthServers;
@@ -294,6 +303,7 @@ export class Agent {
   /** After a pass: whether the dataplane has what it should have, and what is served about that. */
   private noteHealth(): void {
     if (this.stopping) return;
+    this.noteLan();
     const { upToDate, nodePortAddresses } = this.reconciler!;
     if (upToDate) this.health.done("tables");
     const { serviceHost } = this.loaded.config;
@@ -303,6 +313,13 @@ export class Agent {
       addresses: nodePortAddresses,
       checks: serviceHost?.healthChecks ?? [],
     });
+  }
+
+  private noteLan(): void {
+    const { lanInterface } = this.reconciler!;
+    if (JSON.stringify(lanInterface) === JSON.stringify(this.lan)) return;
+    this.lan = lanInterface;
+    this.parts.onLan?.(lanInterface);
   }
 
   /** Asks the dataplane for a sign of life; one question at a time. */
@@ -346,15 +363,32 @@ export class Agent {
   }
 
   /** Who owns which load-balancer address, and what BFD says of the neighbors. */
-  async announcementStatus(): Promise<AnnouncementReportStatus> {
+  async announcementStatus(): Promise<AnnounceStatus> {
     const worker = await this.worker!.announcement();
     const { lanInterface } = this.reconciler!;
-    return this.announcement.status(worker, this.reconciler!.tables()!, lanInterface, new Date());
+    const status = this.announcement.status(worker, this.reconciler!.tables()!, lanInterface, new Date());
+    return announceStatus(status, this.parts.announced?.() ?? announcedBy(this.services));
   }
 
-  /** The LAN interface on which this node announces; null without one. */
-  get lanInterface(): LanInterface | null {
-    return this.reconciler!.lanInterface;
+  /**
+   * Asks the LAN whether somebody has an address (int32), RFC 5227. Resolves to the MAC of who has it, ""
+   * for nobody. Rejects where there is no LAN interface or it has no carrier.
+   */
+  async probeAddress(address: number): Promise<string> {
+    const { probeLan } = this.parts;
+    const lan = this.reconciler?.lanInterface;
+    if (!lan || probeLan === undefined) throw new Error("there is no LAN interface to probe an address on");
+    await this.needCarrier(lan);
+    const found = await probeLan({ ifname: lan.name, mac: macOf(lan.mac), address });
+    if (found !== null) return formatMac(found);
+    // Without a carrier nobody could have answered.
+    await this.needCarrier(lan);
+    return "";
+  }
+
+  private async needCarrier({ name }: LanInterface): Promise<void> {
+    const { carrier } = await this.worker!.announcement();
+    if (!carrier) throw new Error(`${name} has no carrier`);
   }
 
   private flowCounts(): AgentStatus["flows"] {

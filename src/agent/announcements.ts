@@ -16,25 +16,10 @@ import type { IPAddressPool, L2Advertisement, Node } from "../kube/types.js";
 import type { AnnounceConfig } from "../model/AgentConfig.js";
 import { METALLB_NAMESPACE } from "../model/metallb.js";
 import type { Log } from "../reconcile/Log.js";
+import type { AddressReport } from "./AnnouncementReport.js";
 
 /** A kind that the cluster has not, or that may not be read, is asked for again so often. */
 const ABSENT: BackoffOptions = { first: 30_000, most: 30_000 };
-
-/** What the agent says of an address (dotted decimal). */
-export type AddressReport =
-  /** This node has become its owner, or is no longer. */
-  | { type: "owner"; address: string; owned: boolean }
-  /** Somebody else claims one that this node owns. */
-  | {
-      type: "conflict";
-      address: string;
-      /** Name of the node that does; null for a device that is none. */
-      node: string | null;
-      /** aa:bb:cc:dd:ee:ff. */
-      mac: string;
-      /** This node has yielded. */
-      yielded: boolean;
-    };
 
 export interface AnnouncementsOptions {
   api: KubeApi;
@@ -105,11 +90,15 @@ export class Announcements {
     return this.desired.removeNode(name);
   }
 
-  /** The config's part, of what is known now. */
-  compile(): AnnounceConfig {
+  /**
+   * The config's part, of what is known now. Null until this node's own Node says that it announces: who
+   * began without the other nodes would own everything until it had heard of them.
+   */
+  compile(): AnnounceConfig | null {
     const { nodes, vips } = this.desired.compile(this.options.services.loadBalancerVips());
     this.compiled = vips;
     this.tellOwned();
+    if (!this.desired.has(this.options.node)) return null;
     const announced = vips.filter(({ problem }) => problem === null);
     return {
       ...this.options.settings,

@@ -228,14 +228,27 @@ export const BFD_PROFILES = {
   fast: { intervalMs: 10, multiplier: 3 },
 } as const satisfies Record<string, BfdConfig>;
 
+/** Least and most of each of BFD's times. */
+export const BFD_LIMITS = { intervalMs: { min: 5, max: 60_000 }, multiplier: { min: 2, max: 255 } } as const;
+
+/** Whether BFD can have these times. */
+export function isBfdConfig(bfd: BfdConfig): boolean {
+  const within = (key: keyof BfdConfig) => bfd[key] >= BFD_LIMITS[key].min && bfd[key] <= BFD_LIMITS[key].max;
+  return within("intervalMs") && within("multiplier");
+}
+
 const announceSchema = z.strictObject({
   interface: interfaceField.optional(),
   bfd: z
     .union([
       z.enum(Object.keys(BFD_PROFILES) as (keyof typeof BFD_PROFILES)[]),
       z.strictObject({
-        intervalMs: numberField(5, 60_000, "Leave bfd out for 100; the fast profile has 10."),
-        multiplier: numberField(2, 255, "Leave bfd out for 3."),
+        intervalMs: numberField(
+          BFD_LIMITS.intervalMs.min,
+          BFD_LIMITS.intervalMs.max,
+          "Leave bfd out for 100; the fast profile has 10.",
+        ),
+        multiplier: numberField(BFD_LIMITS.multiplier.min, BFD_LIMITS.multiplier.max, "Leave bfd out for 3."),
       }),
     ])
     .optional(),

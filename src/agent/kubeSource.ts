@@ -37,7 +37,8 @@ import { MAX_PORTS } from "../packet/layout.js";
 import type { Log } from "../reconcile/Log.js";
 import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
 import { AddressProbes, type ProbeAddress } from "./AddressProbes.js";
-import { type AddressReport, Announcements } from "./announcements.js";
+import type { AddressReport } from "./AnnouncementReport.js";
+import { Announcements } from "./announcements.js";
 import { type LanInterface, type NodeDescription, NodeRegistration } from "./NodeRegistration.js";
 
 /** Changes within this time make one config. */

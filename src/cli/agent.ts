@@ -76,6 +76,16 @@ export function agentCommand(): Command {
       "ranges in which Services may have external addresses (default: none, since whoever may write a\n" +
         "Service could capture any address)",
     )
+    .option(
+      "--lan-interface <name>",
+      "interface on which load-balancer addresses are announced (default: the one with --underlay-address)",
+    )
+    .option(
+      "--bfd <profile>",
+      "how soon a node counts as dead, the same on all: default (100x3: 100 ms, three times), fast (10x3), or\n" +
+        "another interval and multiplier",
+    )
+    .option("--metallb-namespace <name>", "namespace of MetalLB's objects (default: metallb-system)")
     .option("--max-flows <n>", "flows that are tracked at once, a power of two (default: 131072)")
     .addOption(new Option("--tunnel-gso <mode>", "tunnel GSO device").choices(["auto", "on", "off"]))
     .addOption(new Option("--uso <mode>", "UDP segmentation on TAP devices").choices(["auto", "on", "off"]))

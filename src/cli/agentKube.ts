@@ -4,11 +4,14 @@ import { hostname } from "node:os";
 import { Agent, type AgentParts } from "../agent/Agent.js";
 import { ConfigError, type FieldPath, type Problem } from "../agent/ConfigError.js";
 import {
+  BFD_LIMITS,
+  BFD_PROFILES,
   DEFAULT_MAX_FLOWS,
   DEFAULT_PORT,
   DEFAULT_STATE_DIR,
   DEFAULT_VNI,
   FLOW_LIMITS,
+  isBfdConfig,
   isFlowLimit,
   type LoadedConfig,
 } from "../agent/config.js";
@@ -29,7 +32,7 @@ import { Allocator } from "../ipam/Allocator.js";
 import { CertificateRenewal } from "../kube/CertificateRenewal.js";
 import { KubeClient } from "../kube/KubeClient.js";
 import { servingCertificate } from "../kube/servingCertificate.js";
-import type { AgentConfig, ServiceHostConfig } from "../model/AgentConfig.js";
+import type { AgentConfig, BfdConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { hasHostBits, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { POD_PORT } from "../model/podPort.js";
 import type { PodAccess } from "../runtime/PodAccess.js";
@@ -67,6 +70,9 @@ export interface KubeAgentOptions {
   cpuLatency?: "auto" | "off";
   maxFlows?: string;
   externalIpRange?: string[];
+  lanInterface?: string;
+  bfd?: string;
+  metallbNamespace?: string;
 }
 
 type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">;
@@ -76,6 +82,7 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
   const base = baseOf(options);
   const podPort = options.runPods ? (number("--pod-port", options.podPort, 1, 65535) ?? POD_PORT) : undefined;
   const labels = labelsOf(options.nodeLabel ?? []);
+  const announce = { interface: options.lanInterface ?? null, bfd: bfdOf(options.bfd) };
   const api = await KubeClient.fromFile(options.kubeconfig).catch((error: Error) => {
     throw wrong("--kubeconfig", error.message, "`podwire join` makes one for this node.");
   });
@@ -98,6 +105,12 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     base,
     podNetns,
     externalIpRanges: (options.externalIpRange ?? []).map(externalRange),
+    announce,
+    metallbNamespace: options.metallbNamespace,
+    probe: async (address) => {
+      if (agent === null) throw new Error("the agent does not run yet");
+      return agent.probeAddress(address);
+    },
     description: { labels, machine: readMachine(), version, podPort },
     save: saveConfig,
     onNodeEligible: (now) => {
@@ -133,6 +146,10 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
       lenientPods: true,
       onServiceHealthFailed: (...about) => source.reportServiceHealthFailed(...about),
       services: source.services,
+      lanInterface: announce.interface,
+      onLan: (lan) => source.setLan(lan),
+      onAddress: (report) => source.reportAddress(report),
+      announced: () => source.announcedAddresses,
     });
     const running = agent;
     running.setNodeEligible(eligible);
@@ -327,6 +344,20 @@ function number(option: string, text: string | undefined, min: number, max: numb
   const value = Number(text);
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw wrong(option, `"${text}" must be a whole number from ${min} to ${max}`, "");
+}
+
+/** A profile's name, or INTERVALxMULTIPLIER in milliseconds. */
+function bfdOf(text = "default"): BfdConfig {
+  if (Object.hasOwn(BFD_PROFILES, text)) return BFD_PROFILES[text as keyof typeof BFD_PROFILES];
+  const [, interval, multiplier] = /^(\d{1,5})x(\d{1,3})$/.exec(text) ?? [];
+  const bfd = { intervalMs: Number(interval), multiplier: Number(multiplier) };
+  if (isBfdConfig(bfd)) return bfd;
+  const { intervalMs, multiplier: count } = BFD_LIMITS;
+  throw wrong(
+    "--bfd",
+    `"${text}" is no profile, nor an interval of ${intervalMs.min} to ${intervalMs.max} ms with a multiplier of ${count.min} to ${count.max}`,
+    `Write ${Object.keys(BFD_PROFILES).join(", ")}, or e.g. 50x4.`,
+  );
 }
 
 function maxFlows(text: string | undefined): number {

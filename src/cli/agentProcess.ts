@@ -4,12 +4,15 @@ import { makeLog } from "./log.js";
 
 /** The real host, worker and log. */
 export async function agentParts(node: string, logLevel: string): Promise<AgentParts> {
-  const [{ NetlinkHost }, { native }, { startWorker }, { buildTableImage }] = await Promise.all([
-    import("../host/NetlinkHost.js"),
-    import("../binding/index.js"),
-    import("../worker/Dataworker.js"),
-    import("../tables/TableImage.js"),
-  ]);
+  const [{ NetlinkHost }, { native }, { startWorker }, { probeLan }, { buildTableImage }] = await Promise.all(
+    [
+      import("../host/NetlinkHost.js"),
+      import("../binding/index.js"),
+      import("../worker/Dataworker.js"),
+      import("../worker/probeLan.js"),
+      import("../tables/TableImage.js"),
+    ],
+  );
   const log = await makeLog(logLevel, { node });
   // A fault of the control side must not stop the dataplane, which has a thread of its own.
   process.on("uncaughtException", (err) => log.error({ err }, "uncaught exception; forwarding goes on"));
@@ -20,6 +23,7 @@ export async function agentParts(node: string, logLevel: string): Promise<AgentP
     buildImage: buildTableImage,
     log,
     mapFile: native.mapFile,
+    probeLan: (options) => probeLan({ native, netns: "", ...options }),
   };
 }
 

@@ -28,6 +28,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "show, count and remove the flows that the agent on this node tracks",
     load: async () => (await import("./conntrack.js")).conntrackCommand(),
   },
+  announce: {
+    summary: "show who owns which load-balancer address on the LAN",
+    load: async () => (await import("./announce.js")).announceCommand(),
+  },
   cleanup: {
     summary: "remove what an agent left on this node",
     load: async () => (await import("./cleanup.js")).cleanupCommand(),

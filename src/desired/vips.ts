@@ -77,6 +77,11 @@ export class VipAnnouncements {
     return this.#remove(this.#nodes, name);
   }
 
+  /** Whether a node announces. */
+  has(name: string): boolean {
+    return this.#nodes.has(name);
+  }
+
   setPool({ metadata }: IPAddressPool): boolean {
     return this.#put(this.#pools, metadata.name ?? "", metadata.labels ?? {});
   }

@@ -105,6 +105,8 @@ export interface ReconcilerOptions {
   lenientPods?: boolean;
   /** An error in words for the log; default: its message. */
   describe?: (error: unknown) => string;
+  /** Interface on the LAN where the config names none (yet). Default: the one with the underlay address. */
+  lanInterface?: string | null;
   /** Milliseconds, monotonic. */
   now?: () => number;
 }
@@ -431,7 +433,12 @@ export class Reconciler {
     this.addresses = nodeAddresses(found);
     this.egress = config.serviceHost?.egress === "masquerade" ? await readEgress(this.host) : [];
     const wanted = parseIpv4(config.underlay.address);
-    this.lan = await readLan(this.host, found, config.announce?.interface ?? null, wanted);
+    this.lan = await readLan(
+      this.host,
+      found,
+      config.announce?.interface ?? this.options.lanInterface ?? null,
+      wanted,
+    );
     const mtu = config.underlay.mtu ?? found.find(({ address }) => address === wanted)?.mtu;
     if (mtu !== undefined) this.underlayMtu = mtu;
     else if (this.underlayMtu === 0)
