@@ -3,10 +3,16 @@
  * commands with what these print, tables of who answered whom, and the same as JSON. How things are
  * asked is in src/lab.
  */
+import { type AddressOwner, neighbourTable, ownersOf } from "../lab/addressWalk.js";
 import {
+  applyAddressPool,
   applyServices,
+  awaitExternalIps,
   clusterIps,
+  deleteManifests,
+  externalIps,
   nodeFacts,
+  obstaclesOf,
   podsWide,
   servicesWide,
   walkthroughPods,
@@ -25,11 +31,19 @@ import {
 } from "../lab/render.js";
 import { REQUESTS, serviceProbes, spreadOf, unasked, walkServices } from "../lab/serviceWalk.js";
 import { walk } from "../lab/walk.js";
-import { DAEMON_SETS, type LabPod, SERVICE_MANIFESTS, type ServiceStep } from "../lab/walkthrough.js";
+import {
+  ADDRESS_POOL_MANIFEST,
+  DAEMON_SETS,
+  type LabPod,
+  PC,
+  SERVICE_MANIFESTS,
+  SERVICES,
+  type ServiceStep,
+} from "../lab/walkthrough.js";
 
 export type Step = 1 | ServiceStep;
 
-export const STEPS: readonly Step[] = [1, 2, 3];
+export const STEPS: readonly Step[] = [1, 2, 3, 4];
 
 export interface WalkOptions {
   steps: readonly Step[];
@@ -52,8 +66,17 @@ interface StepJson {
   failures: { from: string; to: string; at: string; reason: string }[];
   /** Step 1: whether each pod reached each, in the order of `pods`. */
   matrix?: boolean[][];
-  /** Steps 2 and 3: how often each pod answered, by Service. */
-  spread?: { service: string; clusterIP: string; nodePort: number; answers: Record<string, number> }[];
+  /** Steps 2 to 4: how often each pod answered, by Service. */
+  spread?: {
+    service: string;
+    clusterIP: string;
+    nodePort: number;
+    /** Step 4: the load-balancer address. */
+    externalIP?: string;
+    answers: Record<string, number>;
+  }[];
+  /** Step 4: who answers for each load-balancer address on the LAN. */
+  owners?: Omit<AddressOwner, "reason">[];
 }
 
 /** Drops that the agents counted, a line for each node that has any. */
@@ -91,44 +114,99 @@ async function walkPods(pods: readonly LabPod[], colour: boolean, { signal, say 
 const HEADINGS: Readonly<Record<ServiceStep, string>> = {
   2: `Every node and every pod asks every ClusterIP ${REQUESTS} times; the pc is not to be answered.\nA cell says which pods answered.`,
   3: `The pc and every node ask every NodePort ${REQUESTS} times at every node's address.\nA cell says which pods answered.`,
+  4: `The pc, every node and every pod ask every load-balancer address ${REQUESTS} times.\nA cell says which pods answered.`,
 };
+
+const TITLES: Readonly<Record<ServiceStep, string>> = { 2: "ClusterIP", 3: "NodePort", 4: "LoadBalancer" };
+
+/** Makes room for a step, and prints it where something was in the way. */
+async function clearTheWay(step: ServiceStep, { signal, say }: WalkOptions): Promise<void> {
+  const names = obstaclesOf(step);
+  const output = names.length === 0 ? "" : await deleteManifests(names, signal);
+  if (output === "") return;
+  say(
+    `$ kubectl delete --ignore-not-found ${names.map((name) => `-f manifests/lab/${name}.yaml`).join(" ")}`,
+  );
+  say(output);
+}
+
+/** Services without addresses, then the pool: returns the addresses, and what was not as it should be. */
+async function giveAddresses({ signal, say }: WalkOptions) {
+  const without = await servicesWide();
+  const early = [...(await externalIps(4))].filter(([, address]) => address !== "").map(([name]) => name);
+  const missing = SERVICES[4].filter(({ name }) => !new RegExp(`^${name} .*<pending>`, "m").test(without));
+  say(`$ kubectl get svc -o wide\n${without}`);
+  say(`$ kubectl apply -f manifests/lab/${ADDRESS_POOL_MANIFEST}.yaml`);
+  say(await applyAddressPool(signal));
+  const addresses = await awaitExternalIps(4, signal);
+  const lines = [
+    ...early.map((name) => `${name}: has an address without a pool`),
+    ...missing.map(({ name }) => `${name}: EXTERNAL-IP is not <pending> without a pool`),
+    ...[...addresses].filter(([, address]) => address === "").map(([name]) => `${name}: got no address`),
+  ];
+  if (new Set(addresses.values()).size < addresses.size) lines.push("two Services have the same address");
+  return { addresses, lines };
+}
+
+/** Who answers for the addresses, as the pc and the agents say. */
+async function walkOwners(addresses: ReadonlyMap<string, string>, { signal, say }: WalkOptions) {
+  const owners = await ownersOf([...addresses.values()], signal);
+  const { command, output } = await neighbourTable();
+  say(`${PC.name}$ ${command}\n${output.trimEnd()}\n`);
+  say(
+    owners.map(({ address, owner, mac }) => `${address} is announced by ${owner || "?"} (${mac})`).join("\n"),
+  );
+  const wrong = owners.filter(({ reason }) => reason !== "");
+  return {
+    owners: owners.map(({ address, owner, mac }) => ({ address, owner, mac })),
+    lines: wrong.map(({ address, reason }) => `${address}: ${reason}`),
+  };
+}
 
 async function walkServiceStep(
   step: ServiceStep,
   pods: readonly LabPod[],
   colour: boolean,
-  { signal, say }: WalkOptions,
+  options: WalkOptions,
 ) {
-  say(`\nStep ${step}, ${step === 2 ? "ClusterIP" : "NodePort"}\n`);
+  const { signal, say } = options;
+  say(`\nStep ${step}, ${TITLES[step]}\n`);
+  await clearTheWay(step, options);
   say(`$ kubectl apply -f manifests/lab/${SERVICE_MANIFESTS[step]}.yaml`);
   say(await applyServices(step, signal));
+  const given = step === 4 ? await giveAddresses(options) : null;
   say(`$ kubectl get svc -o wide\n${await servicesWide()}`);
-  const addresses = await clusterIps(step);
+  const inside = await clusterIps(step);
   const begin = performance.now();
-  const results = await walkServices(serviceProbes(step, pods, addresses), pods, signal);
+  const results = await walkServices(serviceProbes(step, pods, given?.addresses ?? inside), pods, signal);
   const seconds = (performance.now() - begin) / 1000;
   const spread = spreadOf(step, pods, results);
   say(`${examples(results)}\n`);
   if (step === 2) say(`${examples(results.filter(({ answers }) => !answers))}\n`);
-  say(`${HEADINGS[step]}\n\n${answerMatrix(results, colour)}\n\n${spreadLines(spread)}`);
+  const owners = given === null ? null : await walkOwners(given.addresses, options);
+  say(
+    `${owners === null ? "" : "\n"}${HEADINGS[step]}\n\n${answerMatrix(results, colour)}\n\n${spreadLines(spread)}`,
+  );
   say(`\n${total(results, seconds)}`);
   const passed = results.filter(({ reason }) => reason === "").length;
-  const missing = unasked(spread);
+  const complaints = [...unasked(spread), ...(given?.lines ?? []), ...(owners?.lines ?? [])];
   const json: StepJson = {
     step,
-    ok: passed === results.length && missing.length === 0,
+    ok: passed === results.length && complaints.length === 0,
     passed,
     total: results.length,
     seconds,
     failures: failuresOf(results),
     spread: spread.map(({ service, answers }) => ({
       service: service.name,
-      clusterIP: addresses.get(service.name) ?? "",
+      clusterIP: inside.get(service.name) ?? "",
       nodePort: service.nodePort,
+      ...(given === null ? {} : { externalIP: given.addresses.get(service.name) ?? "" }),
       answers: Object.fromEntries(answers.map(({ pod, count }) => [pod.name, count])),
     })),
+    ...(owners === null ? {} : { owners: owners.owners }),
   };
-  return { json, lines: [...failures(results, SHOWN_FAILURES), ...missing] };
+  return { json, lines: [...failures(results, SHOWN_FAILURES), ...complaints] };
 }
 
 /**

@@ -31,6 +31,7 @@ import {
   tail,
 } from "./processes.js";
 import {
+  ADDRESS_POOL_MANIFEST,
   applicationOf,
   DAEMON_SETS,
   IMAGES,
@@ -45,6 +46,8 @@ import {
 const API_TIMEOUT_MS = 20_000;
 const KUBECTL_TIMEOUT_MS = 20_000;
 const ROLLOUT_SECONDS = 20;
+/** How long Services may take to get their addresses, which are probed on the LAN before. */
+const ADDRESSES_MS = 20_000;
 
 // ---- API server and joining --------------------------------------------------------------------
 
@@ -139,6 +142,25 @@ export function applyServices(step: ServiceStep, signal: AbortSignal): Promise<s
   return kubectlOrThrow(["apply", "-f", manifest(SERVICE_MANIFESTS[step])], { signal });
 }
 
+/** Names of the manifests whose objects are in the way of a step. */
+export function obstaclesOf(step: ServiceStep): string[] {
+  const { 2: clusterIp, 3: nodePort, 4: loadBalancer } = SERVICE_MANIFESTS;
+  // Steps 3 and 4 have a NodePort in common; step 4 begins without addresses.
+  if (step === 4) return [clusterIp, nodePort, loadBalancer, ADDRESS_POOL_MANIFEST];
+  return step === 3 ? [loadBalancer] : [];
+}
+
+/** Deletes the objects of manifests, as far as they are there; returns what kubectl says. */
+export function deleteManifests(names: readonly string[], signal: AbortSignal): Promise<string> {
+  const files = names.flatMap((name) => ["-f", manifest(name)]);
+  return kubectlOrThrow(["delete", "--ignore-not-found", ...files], { signal });
+}
+
+/** Creates the pool of load-balancer addresses; returns what kubectl says. */
+export function applyAddressPool(signal: AbortSignal): Promise<string> {
+  return kubectlOrThrow(["apply", "-f", manifest(ADDRESS_POOL_MANIFEST)], { signal });
+}
+
 /** What kubectl shows of the Services. */
 export function servicesWide(): Promise<string> {
   return kubectlOrThrow(["get", "svc", "-o", "wide"]);
@@ -168,7 +190,11 @@ interface Item {
     node?: string;
     clusterIP?: string;
   };
-  status?: { podIP?: string; addresses?: { type: string; address: string }[] };
+  status?: {
+    podIP?: string;
+    addresses?: { type: string; address: string }[];
+    loadBalancer?: { ingress?: { ip?: string }[] };
+  };
 }
 
 async function items(args: readonly string[]): Promise<Item[]> {
@@ -211,6 +237,25 @@ export async function clusterIps(step: ServiceStep): Promise<Map<string, string>
   const names = SERVICES[step].map(({ name }) => name);
   const found = await items(["svc", ...names]);
   return new Map(found.map(({ metadata, spec }) => [metadata.name, spec.clusterIP ?? ""]));
+}
+
+/** The load-balancer address of each Service of a step, by its name; "" for one that has none (yet). */
+export async function externalIps(step: ServiceStep): Promise<Map<string, string>> {
+  const names = SERVICES[step].map(({ name }) => name);
+  const found = await items(["svc", ...names]);
+  return new Map(
+    found.map(({ metadata, status }) => [metadata.name, status?.loadBalancer?.ingress?.[0]?.ip ?? ""]),
+  );
+}
+
+/** Waits until each Service of a step has its load-balancer address; returns them, as far as they have. */
+export async function awaitExternalIps(step: ServiceStep, signal: AbortSignal): Promise<Map<string, string>> {
+  const deadline = performance.now() + ADDRESSES_MS;
+  for (;;) {
+    const found = await externalIps(step);
+    if (![...found.values()].includes("") || performance.now() > deadline) return found;
+    await sleep(100, undefined, { signal });
+  }
 }
 
 export interface NodeFacts {

@@ -1,10 +1,11 @@
 /**
- * Owns the walk of steps 2 and 3: every place asks every address of the step's Services a few times,
+ * Owns the walk of steps 2 to 4: every place asks every address of the step's Services a few times,
  * and every answer tells which pod gave it. Must not know how Services came to be, nor how results are
  * printed.
  *
  *   step 2   every node and every pod asks every ClusterIP; the pc asks too and must not be answered
  *   step 3   the pc and every node ask every NodePort at every node's address
+ *   step 4   the pc, every node and every pod ask every load-balancer address
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostNamespace, inNetwork, type Place, pageOf, podNamespace } from "./plan.js";
@@ -43,23 +44,27 @@ export interface ServiceResult extends ServiceProbe {
   reason: string;
 }
 
-/** Everything that a step asks, row by row. `clusterIps` by the Service's name. */
+/**
+ * Everything that a step asks, row by row. `addresses` by the Service's name: the ClusterIPs, at step 4 the
+ * load-balancer addresses.
+ */
 export function serviceProbes(
   step: ServiceStep,
   pods: readonly LabPod[],
-  clusterIps: ReadonlyMap<string, string>,
+  addresses: ReadonlyMap<string, string>,
 ): ServiceProbe[] {
   const services = SERVICES[step];
   const host = ({ name }: { name: string }) => ({ name, label: "", namespace: hostNamespace(name) });
-  if (step === 2) {
+  if (step !== 3) {
     const inside = pods.map((pod) => ({ name: pod.name, label: pod.label, namespace: podNamespace(pod) }));
-    return [...NODES.map(host), ...inside, host(PC)].flatMap((from) =>
+    const cluster = [...NODES.map(host), ...inside];
+    return (step === 2 ? [...cluster, host(PC)] : [host(PC), ...cluster]).flatMap((from) =>
       services.map((service) => ({
         from,
         service,
-        address: clusterIps.get(service.name) ?? "",
+        address: addresses.get(service.name) ?? "",
         l4Port: service.l4Port,
-        answers: from.name !== PC.name,
+        answers: step === 4 || from.name !== PC.name,
       })),
     );
   }
@@ -117,7 +122,8 @@ async function walkProbe(probe: ServiceProbe, pods: readonly LabPod[]): Promise<
  * answer then shows in the walk.
  */
 async function settle(probes: readonly ServiceProbe[], signal: AbortSignal): Promise<void> {
-  const own = probes.filter(({ from, answers }) => answers && NODES.some(({ name }) => name === from.name));
+  const hosts = [...NODES, PC].map(({ name }) => name);
+  const own = probes.filter(({ from, answers }) => answers && hosts.includes(from.name));
   const deadline = performance.now() + SETTLE_MS;
   await inTurn(own, signal, async (probe) => {
     while ((await request(probe)).code !== 0 && performance.now() < deadline)

@@ -93,7 +93,7 @@ export function labelOf(application: Application, node: string): string {
   return `${application.charAt(0)}${NODES.findIndex(({ name }) => name === node)}`;
 }
 
-/** A Service of steps 2 and 3; its object is in the step's manifest. */
+/** A Service of steps 2 to 4; its object is in the step's manifest. */
 export interface LabService {
   name: string;
   application: Application;
@@ -102,10 +102,17 @@ export interface LabService {
   nodePort: number;
 }
 
-export type ServiceStep = 2 | 3;
+export type ServiceStep = 2 | 3 | 4;
 
 /** What kubectl applies at a step, by its name in manifests/lab. */
-export const SERVICE_MANIFESTS: Readonly<Record<ServiceStep, string>> = { 2: "clusterip", 3: "nodeport" };
+export const SERVICE_MANIFESTS: Readonly<Record<ServiceStep, string>> = {
+  2: "clusterip",
+  3: "nodeport",
+  4: "loadbalancer",
+};
+
+/** The pool of load-balancer addresses, by its name in manifests/lab. */
+export const ADDRESS_POOL_MANIFEST = "addresspool";
 
 export const SERVICES: Readonly<Record<ServiceStep, readonly LabService[]>> = {
   2: [
@@ -117,5 +124,10 @@ export const SERVICES: Readonly<Record<ServiceStep, readonly LabService[]>> = {
     { name: "nodeport-nginx-ds", application: "nginx", l4Port: 80, nodePort: 30080 },
     { name: "nodeport-apache2-ds", application: "apache", l4Port: 90, nodePort: 30090 },
     { name: "nodeport-redis-ds", application: "redis", l4Port: 6379, nodePort: 30379 },
+  ],
+  4: [
+    { name: "lb-nginx-ds", application: "nginx", l4Port: 8080, nodePort: 30800 },
+    { name: "lb-apache-ds", application: "apache", l4Port: 9090, nodePort: 30900 },
+    { name: "lb-redis-ds", application: "redis", l4Port: 6379, nodePort: 30379 },
   ],
 };

@@ -58,8 +58,8 @@ describe("manifests", () => {
     );
   });
 
-  it.each([2, 3] as const)("step %i: names, types, selectors and ports of the walkthrough", (step) => {
-    const type = step === 2 ? "ClusterIP" : "NodePort";
+  it.each([2, 3, 4] as const)("step %i: names, types, selectors and ports of the walkthrough", (step) => {
+    const type = { 2: "ClusterIP", 3: "NodePort", 4: "LoadBalancer" }[step];
     expect(
       documents(SERVICE_MANIFESTS[step]).map(({ kind, metadata, spec }) => [kind, metadata, spec]),
     ).toEqual(
@@ -69,7 +69,9 @@ describe("manifests", () => {
         {
           type,
           selector: { name: application },
-          ports: [{ port: l4Port, targetPort: l4Port, ...(nodePort === 0 ? {} : { nodePort }) }],
+          ports: [
+            { port: l4Port, targetPort: IMAGES[application].l4Port, ...(nodePort === 0 ? {} : { nodePort }) },
+          ],
         },
       ]),
     );
