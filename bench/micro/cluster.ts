@@ -143,6 +143,7 @@ export function clusterServices(count: number): ServiceImage {
       builder.setFrontend(clusterIp(index), protocol, SERVICE_PORT, {
         flags: FRONTEND_CLUSTER_IP,
         affinitySeconds: 0,
+        affinityKey: 0,
         inside: ring,
         outside: RING_REJECT,
         ranges: 0,

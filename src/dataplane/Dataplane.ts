@@ -8,6 +8,7 @@ import { BATCH_CAPACITY, Batch, DROPPED } from "../packet/Batch.js";
 import { COUNT_DROPS } from "../packet/counters.js";
 import type { DropReason } from "../packet/DropReason.js";
 import { TxPlan } from "../packet/TxPlan.js";
+import { AffinityTable } from "../tables/AffinityTable.js";
 import type { FlowTable } from "../tables/FlowTable.js";
 import { FLOW_WORDS } from "../tables/flowLayout.js";
 import { ServiceTable } from "../tables/ServiceTable.js";
@@ -36,6 +37,7 @@ export class Dataplane {
   readonly services = new ServiceTable();
   readonly fragments = new FragmentTable();
   readonly egressPorts = new EgressPorts();
+  readonly affinities: AffinityTable;
   /**
    * Scratch of conntrack: rows that may have flows, 1 for each that is like the one before it, the
    * rows to look up, and the record of a flow that begins.
@@ -65,6 +67,7 @@ export class Dataplane {
     this.view = arena.view;
     this.plan = plan;
     this.tables = tables;
+    this.affinities = new AffinityTable(flows);
   }
 
   /** Drops row `i`, with all the frames it stands for. */

@@ -72,7 +72,40 @@ export function loadBalance(dp: Dataplane, i: number, row: number, inside: boole
   if (ring === RING_REJECT) return BALANCE_REJECT;
   if (!services.accepts(row, source)) return BALANCE_SOURCE_RANGE;
   if (ring === RING_DROP) return BALANCE_NO_LOCAL_ENDPOINT;
-  const affinity = services.affinitySeconds(row) > 0;
-  const hash = affinity ? ringHash(source, 0, 0) : ringHash(source, batch.ports[i] >>> 16, batch.protocol[i]);
+  if (services.affinitySeconds(row) > 0) return affineBackend(dp, row, ring, source);
+  return chooseBackend(dp, row, ring, source, batch.ports[i] >>> 16, batch.protocol[i]);
+}
+
+/** The backend that a new flow of a client gets from a ring of Service row `row`. */
+export function chooseBackend(
+  dp: Dataplane,
+  row: number,
+  ring: number,
+  source: number,
+  l4Port: number,
+  protocol: number,
+): number {
+  const { services } = dp;
+  const hash =
+    services.affinitySeconds(row) > 0 ? ringHash(source, 0, 0) : ringHash(source, l4Port, protocol);
   return services.pick(ring, services.slot(ring, hash));
+}
+
+/**
+ * The same where the row has ClientIP affinity, by kube-proxy's rules: a client's new connections to a
+ * service port, whichever of its addresses they ask for, go to the endpoint of the one before, until
+ * the client has begun none for the timeout or this traffic may not go to that endpoint any more. Each
+ * ingress node keeps its own, as with kube-proxy; they agree while endpoints do not change, since a new
+ * client gets what the ring says for its address.
+ */
+function affineBackend(dp: Dataplane, row: number, ring: number, source: number): number {
+  const { services, affinities, nowMs } = dp;
+  const key = services.affinityKey(row);
+  let backend = -1;
+  if (affinities.find(key, source, services.affinitySeconds(row), nowMs)) {
+    backend = services.memberAt(ring, affinities.address, affinities.l4Port);
+  }
+  if (backend < 0) backend = chooseBackend(dp, row, ring, source, 0, 0);
+  affinities.note(key, source, services.address(backend), services.l4Port(backend), nowMs);
+  return backend;
 }

@@ -471,6 +471,7 @@ export class Services {
     const internal = facts.internalPolicy === "Local" ? localRing : clusterRing;
     const outside = facts.externalPolicy === "Local" ? localRing : clusterRing;
     const claims: Claim[] = [];
+    const affinityKey = facts.affinitySeconds > 0 ? nameHash(`${key}:${port.name}/${port.protocol}`) : 0;
     const claim = (address: number, l4Port: number, flags: number, rank: number, ranges = 0) => {
       const clusterIp = flags === FRONTEND_CLUSTER_IP;
       claims.push({
@@ -480,6 +481,7 @@ export class Services {
         row: {
           flags: facts.externalPolicy === "Local" && !clusterIp ? flags | FRONTEND_LOCAL : flags,
           affinitySeconds: facts.affinitySeconds,
+          affinityKey,
           inside: clusterIp ? internal : clusterRing,
           outside: clusterIp ? RING_DROP : outside,
           ranges,
@@ -636,6 +638,13 @@ function missing(before: readonly number[], after: readonly number[]): number[] 
     while (at < after.length && after[at]! < key) at++;
     return after[at] !== key;
   });
+}
+
+/** 32 bits for a name, not 0 (FNV-1a, of its UTF-16 units). */
+function nameHash(name: string): number {
+  let hash = 0x811c9dc5 | 0;
+  for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
+  return hash === 0 ? 1 : hash;
 }
 
 function rangeWords({ sourceRanges }: Service): Int32Array {

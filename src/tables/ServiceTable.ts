@@ -6,7 +6,7 @@
  *   root     magic, version, generation, frontends, pages - 1, page × pages
  *   page     count, count × [address, protocol << 16 | port], count × row
  *            (of a hash table; an empty one is reference 0)
- *   row      flags, affinity timeout, ring inside, ring outside, source ranges, service id
+ *   row      flags, affinity timeout and key, ring inside, ring outside, source ranges, service id
  *   ring     slots, count, count × [address, port, flags, id], slots × number of a backend in this
  *            ring, one byte each up to 256 backends, else two
  *   ranges   count, count × [address, mask]
@@ -23,19 +23,20 @@ import { MaglevRing, ringSize } from "./MaglevRing.js";
 import { CHUNK_SHIFT, SegmentArena, WORD_MASK } from "./SegmentArena.js";
 
 const MAGIC = 0x50775332; // "PwS2"
-const VERSION = 1;
+const VERSION = 2;
 export const ROOT_HEAD = 5;
 /** Keys in a page, on average, when the number of pages is doubled. */
 const KEYS_PER_PAGE = 4;
 const MIN_PAGES = 16;
 
-export const ROW = 6;
+export const ROW = 7;
 export const ROW_FLAGS = 0;
 export const ROW_AFFINITY = 1;
 export const ROW_INSIDE = 2;
 export const ROW_OUTSIDE = 3;
 export const ROW_RANGES = 4;
 export const ROW_SERVICE = 5;
+export const ROW_AFFINITY_KEY = 6;
 
 export const RING_SLOTS = 0;
 export const RING_COUNT = 1;
@@ -81,6 +82,8 @@ export interface FrontendRow {
   flags: number;
   /** Timeout of ClientIP affinity in seconds; 0 without. */
   affinitySeconds: number;
+  /** The service port in the AffinityTable, not 0: the same after a restart. Of no use without timeout. */
+  affinityKey: number;
   /** Ring for traffic of this node's pods and of the node itself; RING_REJECT or RING_DROP. */
   inside: number;
   /** Ring for everybody else's. */
@@ -164,9 +167,10 @@ export class ServiceTableBuilder {
 
   /** Adds or replaces a row. `address` 0: on every address of the node. */
   setFrontend(address: number, protocol: number, l4Port: number, row: FrontendRow): void {
-    const { flags, affinitySeconds, inside, outside, ranges, service } = row;
+    const { flags, affinitySeconds, affinityKey, inside, outside, ranges, service } = row;
     const key = (protocol << 16) | l4Port;
-    if (!this.#put({ address, key, flags, affinitySeconds, inside, outside, ranges, service })) return;
+    const entry = { address, key, flags, affinitySeconds, affinityKey, inside, outside, ranges, service };
+    if (!this.#put(entry)) return;
     this.#frontends++;
     if (address === 0) return;
     const rows = this.#addresses.get(address) ?? 0;
@@ -317,6 +321,7 @@ export class ServiceTableBuilder {
         key: words[key + 1],
         flags: words[row + ROW_FLAGS],
         affinitySeconds: words[row + ROW_AFFINITY],
+        affinityKey: words[row + ROW_AFFINITY_KEY],
         inside: words[row + ROW_INSIDE],
         outside: words[row + ROW_OUTSIDE],
         ranges: words[row + ROW_RANGES],
@@ -339,6 +344,7 @@ export class ServiceTableBuilder {
       words[key + 1] = entry.key;
       words[row + ROW_FLAGS] = entry.flags;
       words[row + ROW_AFFINITY] = entry.affinitySeconds;
+      words[row + ROW_AFFINITY_KEY] = entry.affinityKey;
       words[row + ROW_INSIDE] = entry.inside;
       words[row + ROW_OUTSIDE] = entry.outside;
       words[row + ROW_RANGES] = entry.ranges;
@@ -364,6 +370,7 @@ export class ServiceTableBuilder {
 const EMPTY_ROW: FrontendRow = {
   flags: 0,
   affinitySeconds: 0,
+  affinityKey: 0,
   inside: RING_REJECT,
   outside: RING_REJECT,
   ranges: 0,
@@ -427,6 +434,11 @@ export class ServiceTable {
     return this.#words[row >>> CHUNK_SHIFT][(row & WORD_MASK) + ROW_AFFINITY];
   }
 
+  /** The service port in the AffinityTable. */
+  affinityKey(row: number): number {
+    return this.#words[row >>> CHUNK_SHIFT][(row & WORD_MASK) + ROW_AFFINITY_KEY];
+  }
+
   /** Number of the service port: one for all of its addresses, never given to another. */
   service(row: number): number {
     return this.#words[row >>> CHUNK_SHIFT][(row & WORD_MASK) + ROW_SERVICE];
@@ -467,6 +479,21 @@ export class ServiceTable {
   /** The i-th backend of a ring, in order of address and port. */
   member(ring: number, i: number): number {
     return ring + RING_HEAD + BACKEND_WORDS * i;
+  }
+
+  /** The backend of a ring that has this address and port, -1 where none has. */
+  memberAt(ring: number, address: number, l4Port: number): number {
+    let low = 0;
+    let high = this.count(ring);
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const backend = this.member(ring, middle);
+      const order = (this.address(backend) >>> 0) - (address >>> 0) || this.l4Port(backend) - l4Port;
+      if (order === 0) return backend;
+      if (order < 0) low = middle + 1;
+      else high = middle;
+    }
+    return -1;
   }
 
   /** The slot of a `ringHash`. */

@@ -6,6 +6,7 @@
  *   index     4 × capacity slots of [hash, reference]; reference = 2 × record + direction + 1, 0: empty
  *   records   FLOW_WORDS each, one for both directions of a flow; the first cache line is what a
  *             packet needs, the second what only its protocol's state machine and people ask for
+ *   affinities   AFFINITY_WORDS each (AffinityTable)
  *
  * Direction 0 is the original one (that of the first packet), 1 the reply's. Each has a key: what
  * arrives in that direction looks like it. What leaves is the other direction's key turned round
@@ -25,7 +26,7 @@
 
 export const FLOW_MAGIC = 0x5077466c; // "PwFl"
 /** Goes up with every change of meaning of a word, here or in what others keep in FLOW_FLAGS. */
-export const FLOW_VERSION = 1;
+export const FLOW_VERSION = 2;
 
 // ---- header ---------------------------------------------------------------------------------
 export const HEADER_MAGIC = 0;
@@ -306,8 +307,22 @@ export function flowRecords(capacity: number): number {
   return capacity + Math.min(capacity, 4096);
 }
 
-/** Bytes of a table for `capacity` flows: 160 per flow, and 0.5 MiB for all but small tables. */
+/** Words of an affinity (AffinityTable). */
+export const AFFINITY_WORDS = 5;
+/** Affinities that lie together. */
+export const AFFINITY_WAYS = 8;
+
+/** Affinities in a table for `capacity` flows: a power of two. */
+export function affinityEntries(capacity: number): number {
+  return Math.max(AFFINITY_WAYS, capacity >> 1);
+}
+
+/** Index of the first affinity's first word. */
+export function affinityStart(capacity: number): number {
+  return FLOW_HEADER + capacity * SLOTS_PER_FLOW * SLOT_WORDS + flowRecords(capacity) * FLOW_WORDS;
+}
+
+/** Bytes of a table for `capacity` flows: 170 per flow, and 0.5 MiB for all but small tables. */
 export function flowTableBytes(capacity: number): number {
-  const index = capacity * SLOTS_PER_FLOW * SLOT_WORDS;
-  return 4 * (FLOW_HEADER + index + flowRecords(capacity) * FLOW_WORDS);
+  return 4 * (affinityStart(capacity) + affinityEntries(capacity) * AFFINITY_WORDS);
 }

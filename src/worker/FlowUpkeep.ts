@@ -8,6 +8,7 @@
  * removed, as it would have been then.
  */
 
+import { AffinityTable } from "../tables/AffinityTable.js";
 import type { FlowTable } from "../tables/FlowTable.js";
 import { identifyFlow } from "../tables/identifyFlow.js";
 import type { ServiceTable } from "../tables/ServiceTable.js";
@@ -24,6 +25,8 @@ const PAUSE_MS = 100;
 /** Tests of records in a breath. */
 const FLUSH_TESTS = 4096;
 
+/** Affinities looked at in a breath: even with one breath a second, all of them in a day. */
+const AFFINITIES = 128;
 /** Records looked at in a breath for flows without numbers. */
 const IDENTIFY_RECORDS = 512;
 
@@ -44,12 +47,15 @@ export class FlowUpkeep {
   #unknown = 0;
   #identifying = -1;
   #services: ServiceTable | null = null;
+  readonly #affinities: AffinityTable;
 
   /** @param ages whether this thread is the one that removes expired flows */
   constructor(
     private readonly flows: FlowTable,
     private readonly ages: boolean,
-  ) {}
+  ) {
+    this.#affinities = new AffinityTable(flows);
+  }
 
   /** Removes flows that match any of `tests` (flowTests); `done` gets their number when all are gone. */
   flush(tests: readonly Int32Array[], done: (removed: number) => void): void {
@@ -76,6 +82,7 @@ export class FlowUpkeep {
     // Breaths without packets may also follow one another fast: BFD has things to send.
     const idle = !busy && ((nowMs - this.#idleMs) | 0) >= IDLE_PAUSE_MS;
     if (this.ages && this.flows.size > 0) this.flows.age(nowMs, idle ? IDLE_RECORDS : BUSY_RECORDS);
+    if (this.ages) this.#affinities.age(nowMs, AFFINITIES);
     if (idle) this.#idleMs = nowMs;
     // First, so that what is removed by number is known by it.
     if (this.#identifying >= 0) this.#identifySome();

@@ -65,6 +65,7 @@ export function serviceImage(
     builder.setFrontend(f.address === undefined ? 0 : address(f.address), f.protocol, f.l4Port, {
       flags: KIND[f.kind],
       affinitySeconds: f.affinitySeconds ?? 0,
+      affinityKey: n + 1,
       inside,
       outside: ring(f.outside ?? f.inside),
       ranges: ranges.length === 0 ? 0 : builder.acquireRanges(Int32Array.from(ranges)),

@@ -10,7 +10,12 @@
 import * as flowTag from "../../../src/wire/flowTag.js";
 import { ACK, address, FIN, ICMP, RST, SYN, TCP, UDP } from "../frames.js";
 import { type Parsed, parsePacket, SCTP } from "./packets.js";
-import { contains, type ReferenceServices, type ServicePortIdentity } from "./referenceServices.js";
+import {
+  type Affinities,
+  contains,
+  type ReferenceServices,
+  type ServicePortIdentity,
+} from "./referenceServices.js";
 import { firstStateOf, newTrack, type Track, timeoutOf, track } from "./referenceTracking.js";
 import {
   type Attachment,
@@ -121,6 +126,7 @@ export type PortOracle = (original: Tuple) => number | undefined;
 export class ReferenceNode {
   now = 0;
   readonly #flows = new Map<string, Found>();
+  readonly #affinities: Affinities = new Map();
   readonly #fragments = new Map<string, Fragmented>();
   /** Fragments that wait or have waited, as far back as the oldest that does. */
   #held: { packet: Fragmented; hop: Hop }[] = [];
@@ -335,7 +341,12 @@ export class ReferenceNode {
     if (from === "heard" && (asked === undefined || protocol !== UDP)) return { dropped: "notOurs" };
     if (asked !== undefined) {
       const client = { address: source, port: packet.sourcePort, protocol };
-      const node = { name: this.name, zone: ZONES[this.name] };
+      const node = {
+        name: this.name,
+        zone: ZONES[this.name],
+        affinities: this.#affinities,
+        now: this.now,
+      };
       const choice = this.services.choose(asked, client, inside, node);
       if ("refused" in choice) {
         if (choice.refused !== "noEndpoint") return { dropped: choice.refused };

@@ -220,6 +220,7 @@ export class SimulatedNode {
       const base = flows.base(record);
       if (flows.words[base + FLOW_STATE] !== STATE_FREE && flows.expired(base, nowMs)) flows.remove(record);
     }
+    breather.dataplane.affinities.age(nowMs, flows.capacity);
     if (breather.dataplane.fragments.waiting === 0) return 0;
     const { received, sent, dropped } = this.test.run();
     const givenUp = dropped.fragmentOrphan ?? 0;

@@ -263,7 +263,10 @@ class Run {
         externalIPs: random.oneIn(3) ? [`203.0.113.${1 + i}`] : [],
         internalTrafficPolicy: random.oneIn(5) ? "Local" : "Cluster",
         ...(type !== "ClusterIP" && { externalTrafficPolicy: policy() }),
-        sessionAffinity: random.oneIn(4) ? "ClientIP" : "None",
+        sessionAffinity: random.oneIn(3) ? "ClientIP" : "None",
+        ...(random.oneIn(2) && {
+          sessionAffinityConfig: { clientIP: { timeoutSeconds: random.pick([10, 60]) } },
+        }),
         loadBalancerSourceRanges: ranges,
       },
       status: { loadBalancer: type === "LoadBalancer" ? { ingress: [{ ip: `192.168.2.${100 + i}` }] } : {} },

@@ -43,6 +43,12 @@ export type Choice =
   | { backend: Backend }
   | { refused: "noEndpoint" | "noLocalEndpoint" | "clusterIpFromOutside" | "sourceRange" };
 
+/** Which endpoint a client of a service port had last at a node, and when it began a flow, in milliseconds. */
+export type Affinities = Map<string, { backend: string; since: number }>;
+
+/** Of sessionAffinityConfig, in seconds (core/v1 defaults). */
+const AFFINITY_SECONDS = 10_800;
+
 /** The objects of the cluster. */
 export class ReferenceServices {
   readonly services = new Map<string, ServiceObject>();
@@ -98,10 +104,10 @@ export class ReferenceServices {
 
   /** Where a new flow goes. `inside`: it comes from the node itself or one of its pods. */
   choose(
-    { kind, service, port }: Asked,
+    { kind, service, port, identity }: Asked,
     client: { address: string; port: number; protocol: number },
     inside: boolean,
-    node: { name: string; zone: string },
+    node: { name: string; zone: string; affinities: Affinities; now: number },
   ): Choice {
     const spec = service.spec!;
     if (kind === "clusterIp" && !inside) return { refused: "clusterIpFromOutside" };
@@ -120,7 +126,17 @@ export class ReferenceServices {
       candidates = here.length > 0 ? here : all.filter((each) => each.leaving && each.node === node.name);
       if (candidates.length === 0) return { refused: "noLocalEndpoint" };
     } else if (ready.length > 0) candidates = hinted(ready, node);
-    return { backend: byRing(candidates, client, spec.sessionAffinity === "ClientIP") };
+    if (spec.sessionAffinity !== "ClientIP") return { backend: byRing(candidates, client, false) };
+    const seconds = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? AFFINITY_SECONDS;
+    const key = `${identity.name} ${client.address}`;
+    const last = node.affinities.get(key);
+    const holds = last !== undefined && node.now - last.since < seconds * 1000;
+    const same = holds
+      ? candidates.find((each) => `${each.address}:${each.port}` === last.backend)
+      : undefined;
+    const backend = same ?? byRing(candidates, client, true);
+    node.affinities.set(key, { backend: `${backend.address}:${backend.port}`, since: node.now });
+    return { backend };
   }
 
   #endpoints(service: ServiceObject, port: Asked["port"]): Endpoint[] {

@@ -201,13 +201,13 @@ function turned({ source, destination, sourcePort, destinationPort }: Ends): End
 const CLIENTS = 48;
 
 /** What becomes of questions from many source ports: the backends and the sources they saw, or how it was refused. */
-function ask(cluster: SimulatedCluster, from: string, to: string, protocol: Protocol) {
+function ask(cluster: SimulatedCluster, from: string, to: string, protocol: Protocol, firstPort = 40_000) {
   const client = clientOf(from);
   const [destination, destinationPort] = target(to);
   const goes = new Set<string>();
   const seen = new Set<string>();
   for (let n = 0; n < CLIENTS; n++) {
-    const ends = { source: client.address, destination, sourcePort: 40_000 + n, destinationPort };
+    const ends = { source: client.address, destination, sourcePort: firstPort + n, destinationPort };
     const journey = client.send(cluster, question(protocol, ends));
     const [arrival] = journey.arrivals;
     if (arrival === undefined) {
@@ -486,6 +486,69 @@ describe("sessionAffinity ClientIP", () => {
       [`node ${node}`, "lb", "external"].map((to) => ask(cluster(), `pc to ${node}`, to, "TCP").goes),
     );
     expect(new Set(all).size).toBe(1);
+  });
+
+  // A client whose ring's choice changes where the endpoints do, so that staying is no accident.
+  const everywhere = "a1, a2, b1, b2, c1, c2";
+  const sticky = (endpoints: string, timeoutSeconds = 60) =>
+    clusterOf({
+      spec: { sessionAffinity: "ClientIP", sessionAffinityConfig: { clientIP: { timeoutSeconds } } },
+      endpoints,
+    });
+  let asked = 0;
+  /** Connections that nobody had before. */
+  const one = (cluster: SimulatedCluster, to = "lb", from = "pc to a") =>
+    ask(cluster, from, to, "TCP", 1024 + CLIENTS * asked++).goes;
+  /** An endpoint that the pc's ring leads to neither beside `usual` nor among all. */
+  const unusual = (usual: string) =>
+    everywhere.split(", ").find((each) => each !== usual && one(sticky(`${each}, ${usual}`)) === usual)!;
+
+  it("a client stays while endpoints come", () => {
+    const usual = one(sticky(everywhere));
+    const first = unusual(usual);
+    const cluster = sticky(first);
+    expect(one(cluster)).toBe(first);
+    cluster.apply([], [slice(`${first}, ${usual}`)]);
+    expect(one(cluster, "node a")).toBe(first);
+    cluster.apply([], [slice(everywhere)]);
+    expect([one(cluster), one(cluster, "external")]).toEqual([first, first]);
+    // Each ingress node keeps its own: another one has never seen the client.
+    expect(one(cluster, "lb", "pc to b")).toBe(usual);
+  });
+
+  it("until it has begun no connection for the timeout", () => {
+    const usual = one(sticky(everywhere));
+    const first = unusual(usual);
+    const cluster = sticky(first);
+    one(cluster);
+    cluster.apply([], [slice(everywhere)]);
+    for (let n = 0; n < 3; n++) {
+      cluster.pass(59_000);
+      expect(one(cluster)).toBe(first);
+    }
+    cluster.pass(60_000);
+    expect(one(cluster)).toBe(usual);
+  });
+
+  it.each([
+    ["has gone", "c1"],
+    ["is not ready", "b1 unready, c1"],
+    ["terminates", "b1 leaving, c1"],
+  ])("or its endpoint %s; it does not go back", (_, then) => {
+    const cluster = sticky("b1");
+    expect(one(cluster)).toBe("b1");
+    cluster.apply([], [slice(then)]);
+    expect(one(cluster)).toBe("c1");
+    cluster.apply([], [slice("b1, c1")]);
+    expect(one(cluster)).toBe("c1");
+  });
+
+  it("an endpoint that a traffic policy rules out is none", () => {
+    const spec = { sessionAffinity: "ClientIP", externalTrafficPolicy: "Local" } as const;
+    const cluster = clusterOf({ spec, endpoints: "a1" });
+    expect(one(cluster)).toBe("a1");
+    cluster.apply([], [slice("a2, b1")]);
+    expect(one(cluster)).toBe("a2");
   });
 
   it("without it, one connection has the same backend by whichever node it enters", () => {

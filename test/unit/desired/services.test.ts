@@ -495,6 +495,19 @@ describe("which addresses a Service has", () => {
     expect(seconds({ sessionAffinity: "ClientIP", sessionAffinityConfig })).toBe(60);
   });
 
+  test("session affinity: one key for all addresses of a service port, the same at every start", () => {
+    const key = (name: string, to: string, l4Port: number) => {
+      const spec = { sessionAffinity: "ClientIP" } as const;
+      const object = { ...service(spec), metadata: { ...service(spec).metadata, name } };
+      const { table } = world({ service: object, slices: [] });
+      return table.affinityKey(table.find(address(to), TCP, l4Port));
+    };
+    const wanted = key("web", LB, 80);
+    expect(wanted).not.toBe(0);
+    expect([key("web", CLUSTER_IP, 80), key("web", LB, 80)]).toEqual([wanted, wanted]);
+    expect(key("other", LB, 80)).not.toBe(wanted);
+  });
+
   test("source ranges hold for load-balancer addresses alone", () => {
     const { table } = world({
       service: service({ loadBalancerSourceRanges: [" 192.0.2.0/24 ", "198.51.100.7/31", "fd00::/64"] }),

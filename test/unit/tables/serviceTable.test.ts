@@ -29,6 +29,7 @@ function row(over: Partial<FrontendRow> = {}): FrontendRow {
   return {
     flags: FRONTEND_CLUSTER_IP,
     affinitySeconds: 0,
+    affinityKey: 0,
     inside: RING_REJECT,
     outside: RING_DROP,
     ranges: 0,
@@ -62,13 +63,15 @@ describe("ServiceTable", () => {
     const builder = new ServiceTableBuilder();
     const table = new ServiceTable();
     const ring = builder.acquireRing(backends(1, 2, 3));
-    builder.setFrontend(VIP, TCP, 80, row({ inside: ring, affinitySeconds: 10800, service: 7 }));
+    const affinity = { affinitySeconds: 10800, affinityKey: -9 };
+    builder.setFrontend(VIP, TCP, 80, row({ inside: ring, ...affinity, service: 7 }));
     builder.setFrontend(VIP, UDP, 80, row({ service: 8 }));
     builder.setFrontend(0, TCP, 30080, row({ flags: FRONTEND_NODE_PORT, outside: ring, service: 7 }));
     swap(builder, table);
     const at = table.find(VIP, TCP, 80);
     expect(table.flags(at)).toBe(FRONTEND_CLUSTER_IP);
     expect(table.affinitySeconds(at)).toBe(10800);
+    expect(table.affinityKey(at)).toBe(-9);
     expect(table.service(at)).toBe(7);
     expect(table.insideRing(at)).toBe(ring);
     expect(table.outsideRing(at)).toBe(RING_DROP);
@@ -81,6 +84,27 @@ describe("ServiceTable", () => {
     expect(table.isServiceAddress((VIP + 1) | 0)).toBe(false);
     expect(table.isServiceAddress(0)).toBe(false);
     expect(table.size).toBe(3);
+  });
+
+  it("finds a backend of a ring by address and port, in unsigned order", () => {
+    const builder = new ServiceTableBuilder();
+    const table = new ServiceTable();
+    const places: [string, number][] = [
+      ["10.1.0.1", 80],
+      ["10.1.0.1", 443],
+      ["127.255.255.250", 80],
+      ["128.0.0.0", 80],
+      ["198.51.100.7", 79],
+    ];
+    const words = places.flatMap(([at, l4Port], n) => [address(at), l4Port, 0, n]);
+    builder.setFrontend(VIP, TCP, 80, row({ inside: builder.acquireRing(Int32Array.from(words)) }));
+    swap(builder, table);
+    const ring = table.insideRing(table.find(VIP, TCP, 80));
+    places.forEach(([at, l4Port], n) => {
+      expect(table.backendId(table.memberAt(ring, address(at), l4Port))).toBe(n);
+      expect(table.memberAt(ring, address(at), l4Port + 1)).toBe(-1);
+      expect(table.memberAt(ring, address(at) - 1, l4Port)).toBe(-1);
+    });
   });
 
   it("picks each backend, with its words, and goes on to the next slot", () => {

@@ -90,7 +90,7 @@ describe("flows of an agent before", () => {
   function services(): ServiceTable {
     const builder = new ServiceTableBuilder();
     const ring = builder.acquireRing(Int32Array.of(FIRST, 8080, 0, 11, SECOND, 8080, 0, 12));
-    const row = { affinitySeconds: 0, inside: ring, outside: RING_DROP, ranges: 0 };
+    const row = { affinitySeconds: 0, affinityKey: 0, inside: ring, outside: RING_DROP, ranges: 0 };
     for (const protocol of [TCP, UDP]) {
       builder.setFrontend(VIP, protocol, 80, { ...row, flags: FRONTEND_CLUSTER_IP, service: protocol });
       builder.setFrontend(0, protocol, 30080, {
