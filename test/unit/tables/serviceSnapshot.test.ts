@@ -74,6 +74,7 @@ describe("snapshotServices", () => {
         builder.setFrontend(...key, {
           flags: FRONTEND_CLUSTER_IP,
           affinitySeconds: random.pick([0, 10_800]),
+          affinityKey: random.below(1 << 30),
           inside: ring(),
           outside: ring(),
           ranges: random.oneIn(3) ? builder.acquireRanges(Int32Array.of(address("192.0.2.0"), -256)) : 0,
