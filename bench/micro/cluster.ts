@@ -114,6 +114,8 @@ export function clusterTables(peers: number, gso: boolean): Tables {
         gsoMac: { hi: 0x0271, lo: 1 },
       },
       pools: [{ address: address(10, 0, 0, 0), length: 8 }],
+      serviceRanges: [],
+      nodePortAddresses: [UNDERLAY_ADDRESS],
       ports: [
         { port: NODE_PORT, role: "node", mac: NODE_MAC, address: TUNNEL_ADDRESS, uso: true },
         pod(POD_PORT, POD_ADDRESS),

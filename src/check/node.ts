@@ -200,6 +200,7 @@ function checkTables(wanted: AgentConfig, status: AgentStatus, tables: TableInpu
     addresses: tables.routes
       .filter(({ to, target, length }) => to === "port" && target === node?.port && length === 32)
       .map(({ address }) => address),
+    nodePortAddresses: tables.nodePortAddresses,
     egress: tables.egress,
     lan: null,
     lanPorts: NO_LAN_PORTS,

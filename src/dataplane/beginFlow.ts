@@ -5,6 +5,8 @@
  *   pod, node       a Service                 a backend's, destination translated
  *   pod, node       address of a Service, no  rejected, never routed on
  *                   such port
+ *   any             a ClusterIP that no       dropped
+ *                   Service has
  *   pod, node       pod                       passes; a TCP connection is noted (conntrack)
  *   outside (LAN)   NodePort, LoadBalancer    as above; source kept, the reply returns through us
  *   outside (LAN)   pod                       source kept, the reply returns through us
@@ -115,6 +117,9 @@ export function beginFlow(dp: Dataplane, i: number): void {
     const replyOut = fromNode ? OUT_NODE : OUT_ROUTE;
     if (!inside || !tables.inPool(source)) beginPlain(dp, i, source, replyOut);
     else if (services.size > 0 && opensTcp(dp, i)) beginPlain(dp, i, source, replyOut);
+  } else if (tables.inServiceRange(destination)) {
+    // kube-proxy's nftables rules drop these, so that they do not leave for the default gateway.
+    dp.drop(i, DropReason.unallocatedClusterIp);
   } else if (!fromNode && !isOwn(tables, destination)) {
     beginEgress(dp, i);
   }

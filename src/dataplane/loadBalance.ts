@@ -18,8 +18,7 @@ export const BALANCE_SOURCE_RANGE = -4;
 
 /**
  * The Service row that row `i` asks for, -1 where its destination is none. Addresses of Services come
- * first; then the node's own address with a NodePort. What the node's kernel gives us for another
- * address of its own, it does by a rule for an address at which NodePorts answer.
+ * first; then a NodePort at an address of the node's at which NodePorts answer.
  */
 export function frontendOf(dp: Dataplane, i: number): number {
   const { batch, services } = dp;
@@ -36,10 +35,7 @@ export function nodePortOf(dp: Dataplane, i: number): number {
   const destination = batch.destination[i];
   const l4Port = batch.ports[i] & 0xffff;
   if (l4Port === 0) return -1;
-  const own = ipv4.isLoopback(destination)
-    ? isLoopbackOfNode(dp, i)
-    : destination === tables.underlayAddress ||
-      (batch.vtep[i] < 0 && batch.port[i] === tables.nodePort && isOwn(tables, destination));
+  const own = ipv4.isLoopback(destination) ? isLoopbackOfNode(dp, i) : tables.hasNodePorts(destination);
   return own ? services.findNodePort(batch.protocol[i], l4Port) : -1;
 }
 

@@ -36,6 +36,8 @@ export interface TableFacts {
   vteps: ReadonlyMap<string, number>;
   /** The node's addresses on other links than ours, int32. */
   addresses: readonly number[];
+  /** Those of them at which NodePorts answer (nodePortAddresses). */
+  nodePortAddresses: readonly number[];
   /** The LAN interface, null where it is gone, and the ports of announcement. */
   lan: LanInterface | null;
   lanPorts: LanPorts;
@@ -71,6 +73,8 @@ export function tableInput(config: AgentConfig, facts: TableFacts): TableInput {
       gsoMac: macOf(GSO_MAC),
     },
     pools: config.podPool.map((pool) => parseCidr(pool)!),
+    serviceRanges: (config.serviceHost?.ranges ?? []).map((range) => parseCidr(range)!),
+    nodePortAddresses: facts.nodePortAddresses.slice(),
     ports: [],
     vteps: [],
     routes: [],

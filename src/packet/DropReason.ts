@@ -82,6 +82,8 @@ export const DropReason = {
   fragmentOrphan: 40,
   /** Heard by a raw socket and no business of ours: the node's kernel has it. */
   notOurs: 41,
+  /** In a range of ClusterIPs, and no Service's. */
+  unallocatedClusterIp: 42,
 } as const;
 
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];

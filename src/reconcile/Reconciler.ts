@@ -716,6 +716,8 @@ export class Reconciler {
       pods,
       vteps,
       addresses: this.addresses.map(({ address }) => address),
+      nodePortAddresses:
+        config.serviceHost === null ? [] : nodePortAddresses(config, config.serviceHost, this.addresses),
       egress: this.egress,
       icmpPort: this.rawPort(ICMP),
       reassemblyPort: this.rawPort(UDP),

@@ -3,7 +3,7 @@
  * backends behind it. Much larger than a table image, and changed all the time, so it lives in a
  * SegmentArena of its own: a change of one service writes its ring, the page of its rows and a root.
  *
- *   root     magic, version, generation, frontends, pages - 1, page × pages
+ *   root     magic, version, generation, frontends, pages - 1, frontends ever added, page × pages
  *   page     count, count × [address, protocol << 16 | port], count × row
  *            (of a hash table; an empty one is reference 0)
  *   row      flags, affinity timeout and key, ring inside, ring outside, source ranges, service id
@@ -24,7 +24,7 @@ import { CHUNK_SHIFT, SegmentArena, WORD_MASK } from "./SegmentArena.js";
 
 const MAGIC = 0x50775332; // "PwS2"
 const VERSION = 2;
-export const ROOT_HEAD = 5;
+export const ROOT_HEAD = 6;
 /** Keys in a page, on average, when the number of pages is doubled. */
 const KEYS_PER_PAGE = 4;
 const MIN_PAGES = 16;
@@ -123,6 +123,8 @@ export class ServiceTableBuilder {
   #retired: { generation: number; segments: number[] }[] = [];
   #retiring: number[] = [];
   #frontends = 0;
+  /** Frontends that were ever added, modulo 2^32. */
+  #added = 0;
   #keys = 0;
   #generation = 0;
   #root = 0;
@@ -172,6 +174,7 @@ export class ServiceTableBuilder {
     const entry = { address, key, flags, affinitySeconds, affinityKey, inside, outside, ranges, service };
     if (!this.#put(entry)) return;
     this.#frontends++;
+    this.#added = (this.#added + 1) | 0;
     if (address === 0) return;
     const rows = this.#addresses.get(address) ?? 0;
     this.#addresses.set(address, rows + 1);
@@ -362,6 +365,7 @@ export class ServiceTableBuilder {
     words[at + 2] = this.#generation;
     words[at + 3] = this.#frontends;
     words[at + 4] = this.#pages.length - 1;
+    words[at + 5] = this.#added;
     words.set(this.#pages, at + ROOT_HEAD);
     return root;
   }
@@ -389,6 +393,8 @@ export class ServiceTable {
   /** Frontends in the table: without any, no packet needs a lookup. */
   size = 0;
   generation = 0;
+  /** Changes whenever a frontend was added. */
+  added = 0;
 
   /** Takes over an image of the same builder, later than the last one. Throws RangeError on another. */
   adopt(image: ServiceImage): void {
@@ -405,6 +411,7 @@ export class ServiceTable {
     this.generation = words[at + 2];
     this.size = words[at + 3];
     this.#last = words[at + 4];
+    this.added = words[at + 5];
     this.#root = words;
     this.#pages = at + ROOT_HEAD;
   }

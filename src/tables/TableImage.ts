@@ -7,6 +7,8 @@
  *   │ header: magic, version, length, start of each section      │
  *   │ node    this node's own addresses, MACs, numbers           │
  *   │ pools   count, then (address, mask) pairs                  │
+ *   │ ranges  the same of the ranges of ClusterIPs               │
+ *   │ nodeports  count, then addresses of the node               │
  *   │ ports   PortTable                                          │
  *   │ fdb     Fdb                                                │
  *   │ routes  RouteTable, IPv4 (IPv6 gets a section of its own)  │
@@ -23,7 +25,7 @@ import type { TableInput } from "./TableInput.js";
 import { buildVipTable, VipTable } from "./VipTable.js";
 
 const MAGIC = 0x50775431; // "PwT1"
-const VERSION = 5;
+const VERSION = 6;
 const HEADER_WORDS = 16;
 const NODE_WORDS = 32;
 /** What every IPv4 link must carry (RFC 791), and the longest packet. */
@@ -55,15 +57,13 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     input.announce.mac.hi,
     input.announce.mac.lo,
   );
-  const pools = Int32Array.from([
-    input.pools.length,
-    ...input.pools.flatMap((p) => [p.address, mask(p.length)]),
-  ]);
   const nodeSection = new Int32Array(NODE_WORDS);
   nodeSection.set(node);
   const sections = [
     nodeSection,
-    pools,
+    buildPrefixes(input.pools),
+    buildPrefixes(input.serviceRanges),
+    Int32Array.of(input.nodePortAddresses.length, ...input.nodePortAddresses),
     buildPortTable(input.ports),
     buildFdb(input.vteps),
     buildRouteTable(input.routes),
@@ -83,6 +83,10 @@ export function buildTableImage(input: TableInput): SharedArrayBuffer {
     at += section.length;
   });
   return image.buffer as SharedArrayBuffer;
+}
+
+function buildPrefixes(prefixes: TableInput["pools"]): Int32Array {
+  return Int32Array.from([prefixes.length, ...prefixes.flatMap((p) => [p.address, mask(p.length)])]);
 }
 
 function buildEgress(egress: TableInput["egress"]): Int32Array {
@@ -125,6 +129,8 @@ export class Tables {
   readonly bfd: BfdTable;
   readonly #image: Int32Array;
   readonly #pools: number;
+  readonly #serviceRanges: number;
+  readonly #nodePortAddresses: number;
   readonly #egress: number;
 
   /** Throws RangeError where the buffer is no image of this version. */
@@ -155,15 +161,17 @@ export class Tables {
     this.lanMacHi = image[node + 17];
     this.lanMacLo = image[node + 18];
     this.#pools = image[4];
-    this.ports = new PortTable(image, image[5]);
-    this.fdb = new Fdb(image, image[6]);
+    this.#serviceRanges = image[5];
+    this.#nodePortAddresses = image[6];
+    this.ports = new PortTable(image, image[7]);
+    this.fdb = new Fdb(image, image[8]);
     const [lowest, highest] = this.fdb.udpPorts();
     this.firstVxlanPort = Math.min(lowest, this.vxlanPort);
     this.lastVxlanPort = Math.max(highest, this.vxlanPort);
-    this.routes = new RouteTable(image, image[7]);
-    this.#egress = image[8];
-    this.vips = new VipTable(image, image[9]);
-    this.bfd = new BfdTable(image, image[10]);
+    this.routes = new RouteTable(image, image[9]);
+    this.#egress = image[10];
+    this.vips = new VipTable(image, image[11]);
+    this.bfd = new BfdTable(image, image[12]);
   }
 
   /** The node's address with which a packet leaves the cluster for this one; 0 where there is no way. */
@@ -178,8 +186,24 @@ export class Tables {
 
   /** Whether an address lies in a pod pool. */
   inPool(address: number): boolean {
+    return this.#inAny(this.#pools, address);
+  }
+
+  /** Whether an address lies in a range of ClusterIPs. */
+  inServiceRange(address: number): boolean {
+    return this.#inAny(this.#serviceRanges, address);
+  }
+
+  /** Whether NodePorts answer at an address, which is one of the node's then. */
+  hasNodePorts(address: number): boolean {
     const image = this.#image;
-    const at = this.#pools;
+    const at = this.#nodePortAddresses;
+    for (let i = at + 1, end = at + 1 + image[at]; i < end; i++) if (image[i] === address) return true;
+    return false;
+  }
+
+  #inAny(at: number, address: number): boolean {
+    const image = this.#image;
     for (let i = at + 1, end = at + 1 + 2 * image[at]; i < end; i += 2) {
       if ((address & image[i + 1]) === image[i]) return true;
     }

@@ -74,6 +74,10 @@ export interface TableInput {
   };
   /** Pod pools. */
   pools: { address: number; length: number }[];
+  /** Ranges of ClusterIPs: an address in them that no Service has leads nowhere. */
+  serviceRanges: { address: number; length: number }[];
+  /** The node's addresses at which NodePorts answer, but for 127.0.0.1. */
+  nodePortAddresses: number[];
   /** TAPs of pods and of the node. */
   ports: {
     port: number;

@@ -1,4 +1,7 @@
-/** Which Service and backend a flow belongs to, found out by its addresses where its record does not say. */
+/**
+ * Which Service and backend a flow belongs to, found out by its addresses where its record does not
+ * say; and UDP flows that began before the address they ask for became a Service's.
+ */
 import type { FlowTable } from "./FlowTable.js";
 import {
   FLAG_DNAT,
@@ -20,18 +23,25 @@ const UDP = 17;
 
 /**
  * Gives the flow in a record its numbers if it lacks them: what the client asked for is a Service's
- * address, or else a node port. A UDP flow whose backend no longer belongs to that Service is
- * removed. Within a breath. False where it is a Service's and nobody has that address now.
+ * address, or else a node port. A UDP flow whose backend does not belong to that Service (no longer, or
+ * it goes to the address itself, by egress) is removed, as kube-proxy does (conntrack/cleanup.go): its
+ * client may never begin another. Within a breath. False where it is a Service's and nobody has that
+ * address now.
  */
 export function identifyFlow(flows: FlowTable, services: ServiceTable, record: number): boolean {
   const { words } = flows;
   const base = flows.base(record);
   if (words[base + FLOW_STATE] === STATE_FREE || words[base + FLOW_SERVICE] !== 0) return true;
-  if ((words[base + FLOW_FLAGS] & FLAG_DNAT) === 0) return true;
   const protocol = words[base + FLOW_PROTOCOL];
+  const translated = (words[base + FLOW_FLAGS] & FLAG_DNAT) !== 0;
+  if (!translated && protocol !== UDP) return true;
   const destination = words[base + FLOW_ORIGINAL + KEY_DESTINATION];
   const l4Port = words[base + FLOW_ORIGINAL + KEY_PORTS] & 0xffff;
   let row = services.find(destination, protocol, l4Port);
+  if (!translated) {
+    if (row >= 0) flows.remove(record);
+    return true;
+  }
   if (row < 0 && !services.isServiceAddress(destination)) row = services.findNodePort(protocol, l4Port);
   if (row < 0) return false;
   const address = words[base + FLOW_REPLY + KEY_SOURCE];

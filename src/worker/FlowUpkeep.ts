@@ -5,7 +5,8 @@
  *
  * A table that was another agent's has flows of Services without numbers (forgetServices). They get
  * those of now as soon as the Services are known again; a UDP flow whose backend has gone meanwhile is
- * removed, as it would have been then.
+ * removed, as it would have been then. The same look at all flows is taken when an address or port
+ * becomes a Service's: UDP flows that went there by another way end.
  */
 
 import { AffinityTable } from "../tables/AffinityTable.js";
@@ -47,6 +48,8 @@ export class FlowUpkeep {
   #unknown = 0;
   #identifying = -1;
   #services: ServiceTable | null = null;
+  /** Of the Services that were looked for last. */
+  #added = 0;
   readonly #affinities: AffinityTable;
 
   /** @param ages whether this thread is the one that removes expired flows */
@@ -62,10 +65,11 @@ export class FlowUpkeep {
     this.#flushes.push({ tests, record: 0, removed: 0, done });
   }
 
-  /** Services have come or changed: flows without numbers may get theirs. */
+  /** Services have come or changed: flows without numbers may get theirs, or end. */
   identify(services: ServiceTable): void {
-    if (!this.ages || !this.#anonymous) return;
+    if (!this.ages || (!this.#anonymous && services.added === this.#added)) return;
     this.#services = services;
+    this.#added = services.added;
     this.#identifying = 0;
     this.#unknown = 0;
   }

@@ -17,6 +17,8 @@ export const EMPTY_TABLES: TableInput = {
     gsoMac: { hi: 0, lo: 0 },
   },
   pools: [],
+  serviceRanges: [],
+  nodePortAddresses: [],
   ports: [],
   vteps: [],
   announce: NO_ANNOUNCEMENT,

@@ -94,6 +94,8 @@ export interface NodeOptions {
   mtu?: number;
   /** Pods reach the outside behind the node's address. */
   egress?: boolean;
+  /** Where NodePorts answer, besides the underlay address: further addresses of the node. */
+  nodePortAddresses?: string[];
   /** Flows at most. */
   maxFlows?: number;
 }
@@ -108,6 +110,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
     uso = true,
     mtu = MTU,
     egress = false,
+    nodePortAddresses = [],
   } = options;
   const pod = (port: number, mac: string, podAddress: string) =>
     ({ port, role: "pod", mac: macNumbers(mac), address: address(podAddress), uso }) as const;
@@ -127,6 +130,8 @@ export function tableInput(options: NodeOptions = {}): TableInput {
       gsoMac: macNumbers(GSO_MAC),
     },
     pools: [{ address: address("10.1.0.0"), length: 16 }],
+    serviceRanges: [{ address: address("10.152.183.0"), length: 24 }],
+    nodePortAddresses: [self.underlay, ...nodePortAddresses].map(address),
     ports: [
       { port: NODE_PORT, role: "node", mac: macNumbers(self.vtepMac), address: address(self.tunnel), uso },
       pod(POD_PORT, self.podMac, self.pod),
@@ -143,6 +148,12 @@ export function tableInput(options: NodeOptions = {}): TableInput {
     routes: [
       { address: address(self.tunnel), length: 32, to: "port", target: NODE_PORT },
       { address: address(self.underlay), length: 32, to: "port", target: NODE_PORT },
+      ...nodePortAddresses.map((each) => ({
+        address: address(each),
+        length: 32,
+        to: "port" as const,
+        target: NODE_PORT,
+      })),
       { address: address(self.pod), length: 32, to: "port", target: POD_PORT },
       { address: address(self.otherPod), length: 32, to: "port", target: OTHER_POD_PORT },
       { address: address(self.block), length: 26, to: "unreachable", target: 0 },

@@ -26,6 +26,7 @@ import {
   NODES,
   type NodeName,
   POOL,
+  SERVICE_RANGE,
   sameBlock,
   ZONES,
 } from "./SimulatedCluster.js";
@@ -175,6 +176,15 @@ export class ReferenceNode {
     for (const { flow } of [...this.#flows.values()])
       if (flow.track.protocol === UDP && flow.identity === identity && flow.backend === backend)
         this.#remove(flow);
+  }
+
+  /** UDP flows that began before what they ask for became a Service's. */
+  clearStale(): void {
+    for (const { flow } of [...this.#flows.values()]) {
+      const { protocol, destination, destinationPort } = flow.original;
+      if (protocol !== UDP || flow.identity !== undefined) continue;
+      if (this.services.find(destination, UDP, destinationPort, "") !== undefined) this.#remove(flow);
+    }
   }
 
   /** Says what must become of a packet, and throws where the node under test did something else. */
@@ -361,6 +371,8 @@ export class ReferenceNode {
       return this.#insertEgress(hop, packet, arrived, target);
     }
     if (this.services.isServiceAddress(destination)) return { dropped: "noServicePort", ...refusal(packet) };
+    if (!inPool(destination) && contains(SERVICE_RANGE, destination))
+      return { dropped: "unallocatedClusterIp" };
     if (inPool(destination)) {
       const noted = !inside || source === self.underlay || (this.services.any && isOpening(packet));
       if (!noted) return plain();

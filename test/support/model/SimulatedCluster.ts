@@ -30,6 +30,7 @@ import {
   KEY_TAG,
   STATE_FREE,
 } from "../../../src/tables/flowLayout.js";
+import { identifyFlow } from "../../../src/tables/identifyFlow.js";
 import {
   accounted,
   ICMP_PORT,
@@ -97,6 +98,7 @@ export const PODS: Readonly<Record<PodName, string>> = {
 };
 export const ZONES: Readonly<Record<NodeName, string>> = { a: "east", b: "east", c: "west" };
 export const POOL = "10.1.0.0/16";
+export const SERVICE_RANGE = "10.152.183.0/24";
 export const EXTERNAL_RANGE = "203.0.113.0/28";
 
 /** Where a frame comes from or goes to: a TAP of the node, or a VTEP. */
@@ -209,6 +211,8 @@ export class SimulatedNode {
     for (const { protocol, service, backend } of change.removedBackends)
       if (protocol === "UDP")
         flows.flush(flowTests({ protocol: SERVICE_PROTOCOLS[protocol], service, backend }), 0, 1 << 30);
+    for (let record = 0; record < flows.used; record++)
+      identifyFlow(flows, breather.dataplane.services, record);
     return change;
   }
 

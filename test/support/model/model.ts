@@ -335,6 +335,7 @@ class Run {
     this.totals.changes++;
     for (const { identity, backend } of this.#services.update())
       for (const name of NODE_NAMES) this.#references[name].clear(identity, backend);
+    for (const name of NODE_NAMES) this.#references[name].clearStale();
     // A UDP flow may be another's from now on.
     for (const connection of this.#connections)
       if (connection.protocol !== TCP && connection.protocol !== SCTP) connection.server = undefined;

@@ -49,6 +49,7 @@ test("the tables in force, and the names to them", () => {
     pods: new Map([["default/nginx", { port: 5, uso: false }]]),
     vteps: new Map([["k8s-worker01", 0]]),
     addresses: [],
+    nodePortAddresses: [],
     egress: [],
     lan: null,
     lanPorts: NO_LAN_PORTS,

@@ -482,6 +482,12 @@ const CASES: Case[] = [
     "a Service's address",
     (n) => knowing(n, service([REMOTE])).fromPod(opens({ destinationPort: 81 })),
   ],
+  [
+    "unallocatedClusterIp",
+    "a cluster IP of no Service",
+    (n) => knowing(n, service([REMOTE])).fromPod(opens({ destination: "10.152.183.254" })),
+  ],
+  ["unallocatedClusterIp", "without any Service", (n) => n.fromNode(opens({ destination: "10.152.183.1" }))],
   ["noServicePort", "a ping to a Service", (n) => knowing(n, service([REMOTE])).fromPod(ping(VIP))],
   ["noEndpoint", "a Service without endpoints", (n) => knowing(n, service("reject")).fromPod(opens())],
   ["noLocalEndpoint", "none here under policy Local", (n) => knowing(n, service("drop")).fromPod(opens())],

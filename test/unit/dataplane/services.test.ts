@@ -595,19 +595,30 @@ describe("from outside", () => {
     expect(node.fromNode(ask(PC, 30080)).run().dropped).toEqual({ martian: 1 });
   });
 
-  it("at another address of the node, what a rule brings", () => {
-    const SECOND = "198.51.100.7";
+  it("at further addresses of the node, those at which NodePorts answer and no others", () => {
+    const [ANSWERS, SILENT] = ["198.51.100.7", "198.51.100.8"];
     const node = nodeWith(nodePort([LOCAL]));
-    const input = tableInput({ egress: true });
-    input.routes.push({ address: address(SECOND), length: 32, to: "port", target: NODE_PORT });
+    const input = tableInput({ egress: true, nodePortAddresses: [ANSWERS] });
+    input.routes.push({ address: address(SILENT), length: 32, to: "port", target: NODE_PORT });
     node.breather.dataplane.tables = new Tables(buildTableImage(input));
-    const packet = { destination: SECOND, destinationPort: 30080, ...syn };
-    expect(said(node.fromNode(tcpPacket({ source: PC, ...packet }, NOTHING)).run())).toEqual([
-      `pod ${PC}:40000>${MASTER.pod}:8080`,
+    const ask = (source: string, destination: string) =>
+      tcpPacket({ source, destination, destinationPort: 30080, ...syn }, NOTHING);
+    expect(said(node.fromNode(ask(PC, ANSWERS)).run())).toEqual([`pod ${PC}:40000>${MASTER.pod}:8080`]);
+    const other = node.fromPod(ask(MASTER.otherPod, ANSWERS), undefined, OTHER_POD_PORT);
+    expect(said(other.run())).toEqual([`pod ${MASTER.otherPod}:40000>${MASTER.pod}:8080`]);
+    // The node's own programs may listen there.
+    expect(said(node.fromPod(ask(MASTER.pod, SILENT)).run())).toEqual([
+      `node ${MASTER.pod}:40000>${SILENT}:30080`,
     ]);
-    // Of a pod nobody has asked whether NodePorts answer there: the node's kernel knows.
-    expect(said(node.fromPod(tcpPacket({ source: MASTER.pod, ...packet }, NOTHING)).run())).toEqual([
-      `node ${MASTER.pod}:40000>${SECOND}:30080`,
+  });
+
+  it("not at the LAN address, where NodePorts answer elsewhere only", () => {
+    const node = nodeWith(nodePort([REMOTE]));
+    const input = { ...tableInput({ egress: true }), nodePortAddresses: [] };
+    node.breather.dataplane.tables = new Tables(buildTableImage(input));
+    const ask = { source: MASTER.pod, destination: MASTER.underlay, destinationPort: 30080, ...syn };
+    expect(said(node.fromPod(tcpPacket(ask, NOTHING)).run())).toEqual([
+      `node ${MASTER.pod}:40000>${MASTER.underlay}:30080`,
     ]);
   });
 

@@ -332,7 +332,7 @@ describe("Services with nothing to do", () => {
   ];
   it.each(nothing)("%s: no address of it is a Service's", (_, spec) => {
     const cluster = clusterOf({ spec, endpoints: EVERYWHERE });
-    expect(ask(cluster, "a2", "cluster", "TCP")).toEqual({ goes: "lan", seen: "node a" });
+    expect(ask(cluster, "a2", "cluster", "TCP").goes).toBe("unallocatedClusterIp");
     expect(ask(cluster, "pc to a", "node a", "TCP")).toEqual({ goes: "a", seen: "client" });
   });
 
@@ -340,7 +340,7 @@ describe("Services with nothing to do", () => {
     const other = service();
     other.metadata.labels = { "service.kubernetes.io/service-proxy-name": "other" };
     const cluster = clusterOf({ service: other, endpoints: EVERYWHERE });
-    expect(ask(cluster, "a2", "cluster", "TCP")).toEqual({ goes: "lan", seen: "node a" });
+    expect(ask(cluster, "a2", "cluster", "TCP").goes).toBe("unallocatedClusterIp");
   });
 });
 
@@ -637,6 +637,24 @@ describe("from pods", () => {
   });
 });
 
+describe("a cluster IP that no Service has (kube-proxy's nftables: drop)", () => {
+  it.each(["TCP", "UDP", "SCTP"] as const)("%s", (protocol) => {
+    const cluster = clusterOf({ protocol, endpoints: "a1, b1" });
+    for (const from of ["a1", "b2", "a", "c lan", "pc to a"]) {
+      const { goes } = ask(cluster, from, "10.152.183.51", protocol);
+      expect([from, goes]).toEqual([from, "unallocatedClusterIp"]);
+    }
+    expect(cluster.all.map(({ test }) => test.flows.size)).toEqual([0, 0, 0]);
+  });
+
+  it("a ping", () => {
+    const cluster = clusterOf({ endpoints: "a1" });
+    const ping = icmpPacket({ source: PODS.a1, destination: "10.152.183.51", type: 8 }, counting(16));
+    const { hops, arrivals } = cluster.fromPod("a1", ping);
+    expect([hops[0]!.dropped, arrivals]).toEqual([["unallocatedClusterIp"], []]);
+  });
+});
+
 describe("healthCheckNodePort", () => {
   const local = { externalTrafficPolicy: "Local", healthCheckNodePort: 32_100 } as const;
   it.each([
@@ -745,6 +763,20 @@ describe("UDP: a client whose pod is replaced (kube-proxy's conntrack e2e)", () 
     expect(client.where()).toBe("b1");
     cluster.apply([], [published("c1")]);
     expect(client.where()).toBe("c1");
+  });
+
+  it.each([
+    ["its load-balancer address", "lb"],
+    ["its external address", "external"],
+  ])("a client that asked %s before it was the Service's", (_, to) => {
+    const cluster = clusterOf({ protocol: "UDP", service: null, endpoints: "b1" });
+    const client = socket(cluster, "a2", to, "UDP");
+    const elsewhere = socket(cluster, "a2", "198.51.100.9", "UDP");
+    expect([client.where(), client.where(), elsewhere.where()]).toEqual(["lan", "lan", "lan"]);
+    cluster.apply([service({}, "UDP")], []);
+    expect(client.where()).toBe("b1");
+    expect(elsewhere.where()).toBe("lan");
+    expect(cluster.nodes.a.test.flows.size).toBe(2);
   });
 
   it("later fragments go where the first ones of their packet go", () => {

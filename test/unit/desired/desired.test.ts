@@ -5,7 +5,7 @@ import { IndexAllocator } from "../../../src/desired/IndexAllocator.js";
 import { NO_LAN_PORTS } from "../../../src/desired/lan.js";
 import { macOf, parseMac, podMac, vtepMac } from "../../../src/desired/mac.js";
 import { tableInput } from "../../../src/desired/tables.js";
-import { formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
+import { formatCidr, formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
 import { buildTableImage } from "../../../src/tables/TableImage.js";
 
 const CONFIG = `node: k8s-master
@@ -132,6 +132,7 @@ describe("table input", () => {
       ["k8s-worker02", 0],
     ]),
     addresses: ["192.168.2.30", "10.0.2.15", "127.0.0.1"].map((text) => parseIpv4(text)!),
+    nodePortAddresses: ["192.168.2.30", "10.0.2.15"].map((text) => parseIpv4(text)!),
     egress: [],
     icmpPort: 3,
     reassemblyPort: 4,
@@ -180,6 +181,16 @@ describe("table input", () => {
       gsoPort: 2,
     });
     expect(tableInput(parse(), { ...facts, node: null }).node.nodePort).toBe(-1);
+  });
+
+  test("ranges of ClusterIPs and NodePorts' addresses; neither without Services", () => {
+    expect(input.serviceRanges).toEqual([]);
+    const config = parse(`${CONFIG}serviceRange: [10.152.183.0/24, 10.96.0.0/16]\n`);
+    expect(tableInput(config, facts).serviceRanges.map(formatCidr)).toEqual([
+      "10.152.183.0/24",
+      "10.96.0.0/16",
+    ]);
+    expect(input.nodePortAddresses.map(formatIpv4)).toEqual(["192.168.2.30", "10.0.2.15"]);
   });
 
   test("a block of one address gives one route, and the image takes it", () => {

@@ -47,6 +47,32 @@ describe("TableImage", () => {
     expect([routeTo(route), routeTarget(route)]).toEqual([ROUTE_VTEP, 1]);
   });
 
+  it("ranges of ClusterIPs, and where NodePorts answer", () => {
+    const input = {
+      ...tableInput(),
+      serviceRanges: [
+        { address: address("10.152.183.0"), length: 24 },
+        { address: address("203.0.113.128"), length: 25 },
+      ],
+      nodePortAddresses: ["192.168.2.30", "10.0.2.15"].map(address),
+    };
+    const tables = new Tables(buildTableImage(input));
+    const inside = ["10.152.183.0", "10.152.183.255", "203.0.113.200"];
+    const outside = ["10.152.182.255", "203.0.113.127", "10.1.0.1", "0.0.0.0"];
+    expect(inside.map((each) => tables.inServiceRange(address(each)))).toEqual([true, true, true]);
+    expect(outside.map((each) => tables.inServiceRange(address(each)))).toEqual([false, false, false, false]);
+    const asked = ["192.168.2.30", "10.0.2.15", "10.0.2.16", "0.0.0.0", "10.1.235.192"];
+    expect(asked.map((each) => tables.hasNodePorts(address(each)))).toEqual([
+      true,
+      true,
+      false,
+      false,
+      false,
+    ]);
+    const none = new Tables(buildTableImage({ ...input, serviceRanges: [], nodePortAddresses: [] }));
+    expect([none.inServiceRange(0), none.hasNodePorts(0)]).toEqual([false, false]);
+  });
+
   it("knows between which two ports all VTEPs listen for VXLAN", () => {
     const input = tableInput();
     const range = (ports: number[]) => {

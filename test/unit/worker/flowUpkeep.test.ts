@@ -134,7 +134,7 @@ describe("flows of an agent before", () => {
       nodePort: flow(UDP, 2, 0xc0a8021e | 0, 30080, SECOND, dnat),
       udpGone: flow(UDP, 3, VIP, 80, GONE, dnat),
       tcpGone: flow(TCP, 3, VIP, 80, GONE, dnat),
-      plain: flow(UDP, 4, VIP, 80, FIRST, 0),
+      plain: flow(UDP, 4, FIRST, 80, FIRST, 0),
       deleted: flow(UDP, 5, VIP + 1, 80, GONE, dnat),
       noSuchPort: flow(UDP, 6, VIP, 30080, FIRST, dnat),
     };
@@ -166,6 +166,31 @@ describe("flows of an agent before", () => {
     });
   });
 
+  test("UDP flows to what becomes a Service's address end, those of other protocols go on", () => {
+    const table = new Table(newFlowTable(1024));
+    const around = (protocol: number, to: number, port: number) => {
+      const own = { source: 0x0a01ebd1, destination: to, sourcePort: 7, destinationPort: port };
+      const egress = { source: to, destination: 0xc0a8021e | 0, sourcePort: port, destinationPort: 61_007 };
+      return table.insert(
+        draft(protocol, own, egress, protocol === UDP ? UDP_UNREPLIED : TCP_ESTABLISHED),
+        0,
+      );
+    };
+    const upkeep = new FlowUpkeep(table, true);
+    const identify = (known: ServiceTable) => {
+      upkeep.identify(known);
+      while (upkeep.longestWait(1000, 0) === 0) upkeep.tend(0, true);
+    };
+    const [stale, tcp] = [around(UDP, VIP, 80), around(TCP, VIP, 80)];
+    const [otherPort, other] = [around(UDP, VIP, 81), around(UDP, VIP + 1, 80)];
+    // Nothing is looked for once all flows have their numbers, until a frontend is added.
+    identify(new ServiceTable());
+    expect(table.size).toBe(4);
+    identify(services());
+    const living = (record: number) => table.words[table.base(record) + FLOW_STATE] !== STATE_FREE;
+    expect([stale, tcp, otherPort, other].map(living)).toEqual([false, true, true, true]);
+  });
+
   test("are looked for until none is left", () => {
     const table = new Table(newFlowTable(1024));
     table.insert(asked(UDP, 1, VIP, 80, FIRST, FLAG_DNAT), 0);
@@ -175,7 +200,11 @@ describe("flows of an agent before", () => {
       expect(upkeep.longestWait(1000, 0)).toBe(0);
       upkeep.tend(0, true);
     }
-    upkeep.identify(services());
+    // One frontend more and one less is a change; a ring or nothing at all is none.
+    const known = services();
+    upkeep.identify(known);
+    upkeep.tend(0, true);
+    upkeep.identify(known);
     expect(upkeep.longestWait(1000, 0)).toBe(1000);
   });
 });
