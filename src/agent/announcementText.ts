@@ -61,14 +61,14 @@ export function whyOwner(address: AnnouncedAddressStatus, status: AnnounceStatus
     return order.length === 0 ? "no node may own it" : order.map(({ node }) => why(node)).join("; ");
   const place = order.findIndex(({ node }) => node === owner);
   if (place < 0) return "leaves it to nobody yet";
-  const rank = place === 0 ? "first" : `${place + 1}.`;
+  const rank = ["1st", "2nd", "3rd"][place] ?? `${place + 1}th`;
   const before = order
     .slice(0, place)
     .map(({ node, up }) => (up ? `${node} has not claimed it yet` : why(node)));
   return [`${rank} of ${order.length}`, ...before].join("; ");
 }
 
-/** "Up", or "Down (Control Detection Time Expired)". */
+/** "Up", "withdrawn", or e.g. "Down (Control Detection Time Expired)". */
 function stateOfSession({ state, diagnostic, remoteState }: NeighborStatus): string {
   if (state === "Up") return state;
   if (remoteState === "AdminDown") return "withdrawn";

@@ -8,7 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { existingNamespaces } from "../../src/lab/namespaces.js";
-import { ourNamespaces } from "../../src/lab/plan.js";
+import { macOf, ourNamespaces } from "../../src/lab/plan.js";
+import { NODES as LAB_NODES } from "../../src/lab/walkthrough.js";
 
 const PODWIRE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const root = process.getuid?.() === 0;
@@ -31,7 +32,13 @@ interface Walk {
     total: number;
     passed: number;
     matrix?: boolean[][];
-    spread?: { service: string; clusterIP: string; answers: Record<string, number> }[];
+    spread?: {
+      service: string;
+      clusterIP: string;
+      externalIP?: string;
+      answers: Record<string, number>;
+    }[];
+    owners?: { address: string; owner: string; mac: string }[];
     failures: { from: string; to: string; reason: string }[];
   }[];
 }
@@ -106,9 +113,12 @@ describe.skipIf(!root)("podwire lab", () => {
       [1, 144, 144],
       [2, 51, 51],
       [3, 60, 60],
+      [4, 51, 51],
     ]);
-    const [pods, clusterIps, nodePorts] = walk.steps;
-    for (const { service, answers } of [...clusterIps!.spread!, ...nodePorts!.spread!]) {
+    const [pods, clusterIps, nodePorts, balanced] = walk.steps;
+    for (const { service, answers } of [clusterIps!, nodePorts!, balanced!].flatMap(
+      ({ spread }) => spread!,
+    )) {
       const counts = Object.values(answers);
       expect(counts, service).toHaveLength(4);
       expect(Math.min(...counts), service).toBeGreaterThan(0);
@@ -124,6 +134,21 @@ describe.skipIf(!root)("podwire lab", () => {
       expect(stderr).toMatch(
         new RegExp(`${name} +NodePort +10\\.152\\.183\\.\\d+ +<none> +${port} +\\d+s +name=`),
       );
+    for (const [i, [name, ports]] of [
+      ["lb-nginx-ds", "8080:30800/TCP"],
+      ["lb-apache-ds", "9090:30900/TCP"],
+      ["lb-redis-ds", "6379:30379/TCP"],
+    ].entries()) {
+      const row = `${name} +LoadBalancer +10\\.152\\.183\\.\\d+`;
+      expect(stderr).toMatch(new RegExp(`${row} +<pending> +${ports} +\\d+s +name=`));
+      const { externalIP } = balanced!.spread![i]!;
+      expect(externalIP).toMatch(/^192\.168\.2\.(3[6-9]|40)$/);
+      expect(stderr).toMatch(new RegExp(`${row} +${externalIP} +${ports} +\\d+s +name=`));
+      // The pc's neighbour table, as it was printed.
+      const { owner, mac } = balanced!.owners!.find(({ address }) => address === externalIP)!;
+      expect(stderr).toMatch(new RegExp(`^${externalIP} .*${mac}`, "m"));
+      expect(mac).toBe(macOf(LAB_NODES.find(({ name: node }) => node === owner)!.address));
+    }
     expect(pods!.matrix).toEqual(new Array(12).fill(new Array(12).fill(true)));
     expect(walk.readySeconds).toBeLessThan(30);
     expect(walk.pods.filter((pod) => pod.node === "k8s-worker02").map((pod) => pod.ip)).toEqual([

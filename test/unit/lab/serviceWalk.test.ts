@@ -8,6 +8,7 @@ import {
   spreadOf,
   unasked,
 } from "../../../src/lab/serviceWalk.js";
+import { SERVICES } from "../../../src/lab/walkthrough.js";
 import { PODS } from "../../support/labPods.js";
 
 const CLUSTER_IPS = new Map([
@@ -35,6 +36,18 @@ describe("what is asked", () => {
     expect(nodePorts).toHaveLength(5 * 4 * 3);
     expect(nodePorts.every(({ answers }) => answers)).toBe(true);
     expect(new Set(nodePorts.map(({ address, l4Port }) => `${address}:${l4Port}`)).size).toBe(12);
+  });
+
+  it("every load-balancer address by the pc, nodes and pods", () => {
+    const addresses = new Map(
+      SERVICES[4].map(({ name }, i) => [name, `192.168.2.${36 + i}`] as [string, string]),
+    );
+    const probes = serviceProbes(4, PODS, addresses);
+    expect(probes).toHaveLength((1 + 4 + 12) * 3);
+    expect(probes.every(({ answers }) => answers)).toBe(true);
+    expect(
+      probes.slice(0, 3).map(({ from, address, l4Port }) => `${from.name} ${address}:${l4Port}`),
+    ).toEqual(["pc 192.168.2.36:8080", "pc 192.168.2.37:9090", "pc 192.168.2.38:6379"]);
   });
 
   it("redis for the name that its pod was given, the others for their page", () => {
