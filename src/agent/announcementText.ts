@@ -30,7 +30,7 @@ export function announcementText(status: AnnounceStatus, now: Date): string {
         stateOfSession(each),
         age(each.upSince) || "-",
         `${each.intervalMs} ms`,
-        `${each.detectionMs} ms`,
+        each.detectionMs === 0 ? "-" : `${each.detectionMs} ms`,
       ]),
     ),
     ...conflictLines(status, age),

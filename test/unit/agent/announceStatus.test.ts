@@ -24,7 +24,13 @@ function neighbor(node: string, fields: Partial<NeighborStatus> = {}): NeighborS
   };
 }
 
-const DOWN = { state: "Down", upSince: "", diagnostic: "Control Detection Time Expired" };
+const DOWN = {
+  state: "Down",
+  upSince: "",
+  diagnostic: "Control Detection Time Expired",
+  intervalMs: 1000,
+  detectionMs: 0,
+};
 
 function report(fields: Partial<AnnouncementReportStatus> = {}): AnnouncementReportStatus {
   return {
@@ -157,7 +163,7 @@ describe("announcementText", () => {
         "192.168.2.36  p     k8s-worker02  90s    2nd of 3; k8s-worker01 is Down (Control Detection Time Expired)  default/web",
         "",
         "NEIGHBOR      ADDRESS       BFD                                    SINCE  INTERVAL  DETECTION",
-        "k8s-worker01  192.168.2.31  Down (Control Detection Time Expired)  -      100 ms    300 ms",
+        "k8s-worker01  192.168.2.31  Down (Control Detection Time Expired)  -      1000 ms   -",
         "k8s-worker02  192.168.2.32  Up                                     2h     100 ms    300 ms",
         "",
         "AGO  CONFLICT OVER  WITH              MAC                THIS NODE",
