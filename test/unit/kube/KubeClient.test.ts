@@ -17,8 +17,31 @@ import { join } from "../../../src/kube/join.js";
 import { KubeClient } from "../../../src/kube/KubeClient.js";
 import { KubeError } from "../../../src/kube/KubeError.js";
 import { plainCredentials } from "../../../src/kube/kubeconfig.js";
-import { CONFIGMAPS, IPPOOLS, NODES, PODS } from "../../../src/kube/resources.js";
-import type { ConfigMap, Node, Pod } from "../../../src/kube/types.js";
+import {
+  CONFIGMAPS,
+  ENDPOINTSLICES,
+  EVENTS,
+  IPADDRESSPOOLS,
+  IPPOOLS,
+  L2ADVERTISEMENTS,
+  NAMESPACES,
+  NODES,
+  PODS,
+  SERVICES,
+} from "../../../src/kube/resources.js";
+import type {
+  ConfigMap,
+  EndpointSlice,
+  Event,
+  IPAddressPool,
+  L2Advertisement,
+  Namespace,
+  Node,
+  Pod,
+  Service,
+} from "../../../src/kube/types.js";
+import type { AnnounceConfig } from "../../../src/model/AgentConfig.js";
+import { METALLB_NAMESPACE } from "../../../src/model/metallb.js";
 import { SILENT } from "../../../src/reconcile/Log.js";
 import { waitFor } from "../../support/netns.js";
 
@@ -229,6 +252,8 @@ describe("join", () => {
         },
       },
       podNetns: "/run/netns/{uid}",
+      announce: { interface: null, bfd: { intervalMs: 100, multiplier: 3 } },
+      probe: async () => "",
       description: { labels: {}, machine, version: "0.1.0" },
       log: SILENT,
     });
@@ -236,7 +261,10 @@ describe("join", () => {
     source.start();
     const config = await source.ready;
     expect(config.blocks[0]).toMatch(/^10\.1\.\d+\.\d+\/26$/);
-    await source.feed(config, async () => {});
+    let announced: AnnounceConfig | null = null;
+    await source.feed(config, async ({ announce }) => {
+      announced = announce;
+    });
     const readiness = async () => {
       const { status } = await admin.get<Node>(NODES, "k8s-worker01");
       return status?.conditions?.find(({ type }) => type === "Ready")?.status;
@@ -255,5 +283,50 @@ describe("join", () => {
       { what: "the pod's address" },
     );
     expect(ip).toMatch(/^10\.1\./);
+    // What it announces: MetalLB's objects are read, its own Node written, probes answered.
+    source.setLan({ name: "eth0", mac: "02:00:c0:a8:02:1f" });
+    await admin.create<Namespace>(NAMESPACES, { metadata: { name: METALLB_NAMESPACE } });
+    await admin.create<IPAddressPool>(IPADDRESSPOOLS, {
+      metadata: { name: "default", namespace: METALLB_NAMESPACE },
+      spec: { addresses: ["192.168.2.36-192.168.2.40"] },
+    });
+    await admin.create<L2Advertisement>(L2ADVERTISEMENTS, {
+      metadata: { name: "all", namespace: METALLB_NAMESPACE },
+    });
+    const metadata = {
+      name: "lb",
+      namespace: "default",
+      annotations: { "metallb.io/ip-allocated-from-pool": "default" },
+    };
+    const port = { port: 80, protocol: "TCP" };
+    await admin.create<Service>(SERVICES, {
+      metadata,
+      spec: { type: "LoadBalancer", clusterIP: "10.152.183.20", ports: [port] },
+    });
+    await admin.create<EndpointSlice>(ENDPOINTSLICES, {
+      metadata: { name: "lb-1", namespace: "default", labels: { "kubernetes.io/service-name": "lb" } },
+      addressType: "IPv4",
+      ports: [port],
+      endpoints: [{ addresses: [ip!], nodeName: "k8s-worker01" }],
+    });
+    const status = { loadBalancer: { ingress: [{ ip: "192.168.2.36" }] } };
+    await admin.patch(SERVICES, "lb", "default", "merge", { status }, "status");
+    const vips = () => JSON.stringify(announced?.vips ?? null);
+    const wanted = JSON.stringify([{ address: "192.168.2.36", nodes: ["k8s-worker01"] }]);
+    await waitFor(() => vips() === wanted, { what: `the announcement, not ${vips()}` });
+    source.reportAddress({ type: "owner", address: "192.168.2.36", owned: true });
+    await waitFor(
+      async () => (await admin.list<Event>(EVENTS)).items.some(({ reason }) => reason === "nodeAssigned"),
+      { what: "the owner's Event" },
+    );
+    const request = { "podwire.dev/address-probe-request": '{"192.168.2.37":"7"}' };
+    await admin.patch(NODES, "k8s-worker01", undefined, "merge", { metadata: { annotations: request } });
+    await waitFor(
+      async () => {
+        const { annotations } = (await admin.get<Node>(NODES, "k8s-worker01")).metadata;
+        return annotations?.["podwire.dev/address-probe-result"] === '{"192.168.2.37":{"id":"7","mac":""}}';
+      },
+      { what: "the answer to a probe" },
+    );
   });
 });
