@@ -12,14 +12,16 @@ import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { hashNode, rendezvousOrder } from "../../src/announce/rendezvous.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { startCapture } from "../support/capture.js";
 import { address } from "../support/frames.js";
 import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
-import { A, B, type Lan, makeLan, type NodePlan, nodeConfig } from "../support/overlay.js";
+import { A, B, HOST, type Lan, makeLan, type NodePlan, nodeConfig } from "../support/overlay.js";
 import { requirePrograms } from "../support/programs.js";
 import { python, startServer } from "../support/traffic.js";
 
 const why = netnsUnavailable();
 const skipped = why && ` (skipped: ${why})`;
+const ARP = fileURLToPath(new URL("../support/arp.py", import.meta.url));
 const NAMES = fileURLToPath(new URL("../support/names.py", import.meta.url));
 /** One that A owns while both are well, and one that B does. */
 const VIP_OF: Record<string, string> = Object.fromEntries(
@@ -77,6 +79,39 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
     (await net.exec(lan.host, python(), [NAMES, "tcp", vip, String(PORT)])).stdout.trim();
   /** MAC that the host's ARP cache has for an address. */
   const cached = async (vip: string) => (await net.ipJson(lan.host, "neigh", "show", vip))[0]?.lladdr;
+  /** Announcements of an address in a capture, as tshark reads them. */
+  const announcements = async (file: string, vip: string) => {
+    const fields = ["arp.opcode", "arp.src.hw_mac", "eth.src", "arp.isgratuitous"];
+    const filter = `arp.src.proto_ipv4 == ${vip} && arp.dst.proto_ipv4 == ${vip}`;
+    const args = ["-n", "-r", file, "-Y", filter, "-T", "fields", ...fields.flatMap((name) => ["-e", name])];
+    const { stdout } = await net.exec("", "tshark", args);
+    return stdout
+      .trim()
+      .split("\n")
+      .map((line) => {
+        const [opcode, sender, ethernet, gratuitous = ""] = line.split("\t");
+        return { opcode, sender, ethernet, gratuitous: /1|true/i.test(gratuitous) };
+      });
+  };
+  /** Somebody who asks for an address all the time. */
+  const startAsking = async (vip: string) => {
+    const process = net.spawn(lan.host, python(), [ARP, "ask", "eth0", HOST, vip]);
+    await waitFor(() => process.stdout.includes("ready"), { what: "the first request" });
+    const answers = () => process.stdout.trim().split("\n").slice(1);
+    return {
+      stop: () => process.stop(),
+      /** Waits until a node has answered several times in a row; all answers so far. */
+      answeredBy: (node: NodePlan) =>
+        waitFor(
+          () => {
+            const all = answers();
+            const last = all.slice(-20);
+            return last.length === 20 && last.every((mac) => mac === macs[node.name]) ? all : null;
+          },
+          { what: `answers of ${node.name}`, deadlineMs: 20_000 },
+        ),
+    };
+  };
   const owners = async (node: NodePlan): Promise<Record<string, string>> => {
     const { addresses } = await agents[node.name]!.request("announcement");
     return Object.fromEntries(
@@ -93,7 +128,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
     );
 
   beforeAll(async () => {
-    requirePrograms("python3", "tcpdump");
+    requirePrograms("python3", "tcpdump", "tshark");
     lan = await makeLan(net);
     for (const { name } of [A, B]) {
       stateDirs[name] = `${net.directory()}/state`;
@@ -127,16 +162,89 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
     }
   });
 
-  it("an owner that is killed is succeeded; back again it takes its address over", async () => {
+  it("a takeover is announced by a gratuitous request and a reply", async () => {
     const vip = VIP_OF[A.name]!;
     expect(await ask(vip)).toBe("b1");
+    const capture = await startCapture(net, lan.host, "eth0");
     agents[A.name]!.process.kill("SIGKILL");
     await waitFor(async () => (await cached(vip)) === macs[B.name], { what: "B's MAC in the ARP cache" });
     expect(await ask(vip)).toBe("b1");
     expect((await owners(B))[vip]).toBe(B.name);
+    const file = await capture.stop({ ns: lan.host, address: HOST }, B.address);
+    const announced = await announcements(file, vip);
+    for (const opcode of ["1", "2"])
+      expect(announced).toContainEqual({
+        opcode,
+        sender: macs[B.name],
+        ethernet: macs[B.name],
+        gratuitous: true,
+      });
     await start(A, B);
     await settled();
     await waitFor(async () => (await cached(vip)) === macs[A.name], { what: "A's MAC in the ARP cache" });
     expect(await ask(vip)).toBe("b1");
+  });
+
+  it("an owner that was stopped and goes on is never one of two for longer than an interval", async () => {
+    const vip = VIP_OF[A.name]!;
+    const asking = await startAsking(vip);
+    await asking.answeredBy(A);
+    const { process } = agents[A.name]!;
+    process.kill("SIGSTOP");
+    await asking.answeredBy(B);
+    process.kill("SIGCONT");
+    const answers = await asking.answeredBy(A);
+    // Every 10 ms one was asked: B went on for at most ten of them after A's first.
+    const first = answers.indexOf(macs[A.name]!, answers.indexOf(macs[B.name]!));
+    expect(answers.slice(first).filter((mac) => mac === macs[B.name]).length).toBeLessThanOrEqual(10);
+    await asking.stop();
+  });
+
+  it("an owner that loses its carrier owns nothing, and all of it again when the link is back", async () => {
+    const vip = VIP_OF[A.name]!;
+    await net.exec(lan.lan, "ip", ["link", "set", lan.port[A.name]!, "down"]);
+    await waitFor(async () => (await owners(B))[vip] === B.name, { what: "B as owner" });
+    const status = await agents[A.name]!.request("announcement");
+    expect(status.carrier).toBe(false);
+    expect(status.addresses.map(({ answers }: { answers: boolean }) => answers)).toEqual([false, false]);
+    expect(await ask(vip)).toBe("b1");
+    await net.exec(lan.lan, "ip", ["link", "set", lan.port[A.name]!, "up"]);
+    await settled();
+    expect(await ask(vip)).toBe("b1");
+    await waitFor(async () => (await cached(vip)) === macs[A.name], { what: "A's MAC in the ARP cache" });
+  });
+
+  it("an owner that is stopped hands over first, and takes over when it is started again", async () => {
+    const vip = VIP_OF[A.name]!;
+    const asking = await startAsking(vip);
+    await asking.answeredBy(A);
+    expect(await ask(vip)).toBe("b1");
+    expect(await agents[A.name]!.stop()).toBe(0);
+    // Not a matter of detection times: it was so before A ended.
+    expect(await cached(vip)).toBe(macs[B.name]);
+    expect(await ask(vip)).toBe("b1");
+    await start(A, B);
+    await settled();
+    const answers = await asking.answeredBy(A);
+    // Each took over once, and nobody flapped.
+    const owners = answers.filter((mac, n) => mac !== answers[n - 1]);
+    expect(owners).toEqual([macs[A.name], macs[B.name], macs[A.name]]);
+    await asking.stop();
+  });
+
+  it("a foreign device that claims an address is reported, and not fought", async () => {
+    const vip = VIP_OF[B.name]!;
+    const [link] = await net.ipJson(lan.host, "link", "show", "eth0");
+    const { other } = await agents[B.name]!.request("counters");
+    await net.exec(lan.host, python(), [ARP, "claim", "eth0", vip, "40"]);
+    const { conflicts } = await agents[B.name]!.request("announcement");
+    expect(conflicts).toEqual([
+      { at: expect.any(String), address: vip, node: null, mac: link.address, yielded: false },
+    ]);
+    const after = (await agents[B.name]!.request("counters")).other;
+    expect(after.lanConflicts - other.lanConflicts).toBeGreaterThanOrEqual(30);
+    // One in ten seconds, and what is due anyway.
+    expect(after.lanAnnouncements - other.lanAnnouncements).toBeLessThanOrEqual(6);
+    expect((await owners(B))[vip]).toBe(B.name);
   });
 });
