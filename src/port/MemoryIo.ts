@@ -30,6 +30,7 @@ import {
   MSG_PORT,
   MSG_PSEUDO,
   MSG_STRIDE,
+  PORT_BFD,
   PORT_RAW,
   PORT_UDP,
   RX_CAPACITY,
@@ -106,7 +107,7 @@ export class MemoryIo implements NativeIo {
     return this.#queue.length;
   }
 
-  /** Queues a frame with its virtio-net header as if a TAP had it. */
+  /** Queues a frame with its virtio-net header as if a TAP had it, or a packet socket without one. */
   injectTap(port: number, bytes: Uint8Array): void {
     this.#queue.push({ port, bytes, segment: 0, peer: 0, flags: 0 });
   }
@@ -129,11 +130,12 @@ export class MemoryIo implements NativeIo {
     let slot = 0;
     while (this.#queue.length > 0 && count < RX_CAPACITY) {
       const next = this.#queue[0];
-      const isUdp = this.#ports.get(next.port) === PORT_UDP;
+      const kind = this.#ports.get(next.port);
+      const isUdp = kind === PORT_UDP || kind === PORT_BFD;
       if (isUdp ? slot === UDP_SLOTS : tap + HEADROOM + TAP_FRAME_MAX > ARENA.rxTap + ARENA.rxTapBytes) break;
       this.#queue.shift();
       // In front of a raw socket's packets is room for what a TAP frame has there.
-      const front = this.#ports.get(next.port) === PORT_RAW ? HEADROOM + RAW_FRONT : HEADROOM;
+      const front = kind === PORT_RAW ? HEADROOM + RAW_FRONT : HEADROOM;
       const at = isUdp ? ARENA.rxUdp + slot++ * UDP_SLOT_BYTES + HEADROOM + 2 : tap + front;
       bytes.set(next.bytes, at);
       if (!isUdp) tap = (at + next.bytes.length + 63) & ~63;

@@ -9,7 +9,6 @@
  */
 export const LENGTH = 0;
 export const TYPE = 4;
-export const INDEX = 20;
 export const FLAGS = 24;
 /** Length of both headers: what a message about a link has at least. */
 export const HEADER = 32;
@@ -31,10 +30,6 @@ export function isLink(view: DataView, o: number, length: number): boolean {
   const stated = view.getUint32(o + LENGTH, true);
   const type = view.getUint16(o + TYPE, true);
   return stated >= HEADER && stated <= length && (type === RTM_NEWLINK || type === RTM_DELLINK);
-}
-
-export function index(view: DataView, o: number): number {
-  return view.getInt32(o + INDEX, true);
 }
 
 /** The link is there, up, and has a carrier. */

@@ -31,6 +31,12 @@ export const OTHER_POD_PORT = 3;
 export const GSO_PORT = 4;
 export const ICMP_PORT = 5;
 export const REASSEMBLY_PORT = 6;
+export const LAN_PORT = 7;
+export const BFD_RECEIVE_PORT = 8;
+export const BFD_SEND_PORT = 9;
+export const LINK_EVENTS_PORT = 10;
+/** MAC of k8s-master's LAN interface. */
+export const LAN_MAC = "52:54:00:00:00:30";
 
 export const VNI = 4096;
 export const MTU = 1450;
@@ -96,6 +102,8 @@ export interface NodeOptions {
   egress?: boolean;
   /** Where NodePorts answer, besides the underlay address: further addresses of the node. */
   nodePortAddresses?: string[];
+  /** Load-balancer addresses with the nodes that may own them: VTEP indices, THIS_NODE. */
+  announce?: Record<string, number[]>;
   /** Flows at most. */
   maxFlows?: number;
 }
@@ -111,6 +119,7 @@ export function tableInput(options: NodeOptions = {}): TableInput {
     mtu = MTU,
     egress = false,
     nodePortAddresses = [],
+    announce,
   } = options;
   const pod = (port: number, mac: string, podAddress: string) =>
     ({ port, role: "pod", mac: macNumbers(mac), address: address(podAddress), uso }) as const;
@@ -166,9 +175,32 @@ export function tableInput(options: NodeOptions = {}): TableInput {
     ],
     egress: egress ? [{ address: 0, length: 0, source: address(self.underlay) }] : [],
     egressPorts: { first: 61_000, last: 65_534 },
-    announce: NO_ANNOUNCEMENT,
-    bfd: NO_BFD,
+    announce: announce === undefined ? NO_ANNOUNCEMENT : announceInput(announce),
+    bfd: announce === undefined ? NO_BFD : BFD_INPUT,
   };
+}
+
+/** BFD with both peers, 100 ms × 3. */
+const BFD_INPUT: TableInput["bfd"] = {
+  sendPort: BFD_SEND_PORT,
+  desiredMinTxUs: 100_000,
+  requiredMinRxUs: 100_000,
+  detectMult: 3,
+  peers: [0, 1],
+};
+
+function announceInput(vips: Record<string, number[]>): TableInput["announce"] {
+  return {
+    port: LAN_PORT,
+    mac: macNumbers(LAN_MAC),
+    nodes: [WORKER01, WORKER02].map((_, node) => ({ node, mac: macNumbers(lanMac(node)) })),
+    vips: Object.entries(vips).map(([vip, order]) => ({ address: address(vip), order })),
+  };
+}
+
+/** MAC of the LAN interface of the peer with a VTEP index. */
+export function lanMac(peer: number): string {
+  return `52:54:00:00:00:3${peer + 1}`;
 }
 
 /** What came of the frames that were injected. */

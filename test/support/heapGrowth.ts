@@ -9,6 +9,7 @@ import { PerformanceObserver } from "node:perf_hooks";
 import { setImmediate } from "node:timers/promises";
 import { Arena } from "../../src/packet/Arena.js";
 import {
+  COUNT_BFD_SENT,
   COUNT_BREATHS,
   COUNT_DROPS,
   COUNT_FRAGMENTS,
@@ -21,7 +22,7 @@ import {
   COUNTERS,
 } from "../../src/packet/counters.js";
 import { DropReason } from "../../src/packet/DropReason.js";
-import { ARENA, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js";
+import { ARENA, PORT_BFD, PORT_LINK, PORT_TAP, PORT_UDP } from "../../src/packet/layout.js";
 import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import {
   FLAG_DNAT,
@@ -33,9 +34,14 @@ import {
   STATE_FREE,
 } from "../../src/tables/flowLayout.js";
 import { buildTableImage, Tables } from "../../src/tables/TableImage.js";
+import { THIS_NODE } from "../../src/tables/VipTable.js";
+import { Announcement } from "../../src/worker/Announcement.js";
 import { Breather } from "../../src/worker/Breather.js";
+import { PeerLiveness } from "../../src/worker/PeerLiveness.js";
 import {
+  BFD_RECEIVE_PORT,
   fromVtep,
+  LAN_PORT,
   MASTER,
   NODE_PORT,
   OTHER_POD_PORT,
@@ -83,6 +89,7 @@ const CLUSTER_IP = "10.152.183.7";
 const EMPTY_IP = "10.152.183.8";
 const OUTSIDE = "203.0.113.9";
 const PC = "192.168.2.99";
+const VIP = "192.168.2.36";
 /** Source port of a frame of a TAP: behind the virtio-net, Ethernet and IPv4 headers. */
 const SOURCE_PORT = 10 + 14 + 20;
 
@@ -216,16 +223,29 @@ function services() {
   );
 }
 
+/** Announcement as a thread has it: BFD asks for peers that do not answer, an address is announced. */
+function announcing(breather: Breather, tables: Tables): Announcement {
+  const reports = { ownerChanged: () => {}, conflict: () => {}, sessionChanged: () => {} };
+  const announcement = new Announcement(breather.dataplane, reports, 1, new PeerLiveness());
+  announcement.attach(LAN_PORT, PORT_LINK);
+  announcement.attach(BFD_RECEIVE_PORT, PORT_BFD);
+  announcement.adopt(tables);
+  announcement.ownership.setCarrier(true, breather.dataplane.nowUs);
+  return announcement;
+}
+
 const TOTAL = 2 ** 33;
 /** Records that ageing looks at after each breath. */
 const AGE_BUDGET = 64;
 
 /** A breather and the kinds of work that it must show to have done. */
-function setUp(options: { gso: boolean; uso: boolean }) {
+function setUp(options: { gso: boolean; uso: boolean; announces?: true }) {
   const arena = new Arena(new ArrayBuffer(ARENA.bytes));
   // As after a long time: numbers that are no small integers.
   const counters = new Float64Array(COUNTERS).fill(TOTAL);
-  const tables = new Tables(buildTableImage(tableInput({ ...options, egress: true })));
+  const tables = new Tables(
+    buildTableImage(tableInput({ ...options, egress: true, announce: { [VIP]: [THIS_NODE] } })),
+  );
   const reports = {
     portFailed: () => {},
     fault: (error: unknown) => {
@@ -234,12 +254,13 @@ function setUp(options: { gso: boolean; uso: boolean }) {
   };
   const flows = new FlowTable(newFlowTable(4096));
   const breather = new Breather(arena, new NullIo(arena, templates()), counters, tables, flows, reports);
+  if (options.announces === true) breather.announcement = announcing(breather, tables);
   breather.dataplane.services.adopt(services());
   return { breather, counters, flows };
 }
 
 const breathers = [
-  setUp({ gso: false, uso: true }),
+  setUp({ gso: false, uso: true, announces: true }),
   setUp({ gso: true, uso: true }),
   setUp({ gso: false, uso: false }),
 ];
@@ -322,4 +343,6 @@ const done = {
   clusterIpFromOutside: first[COUNT_DROPS + DropReason.clusterIpFromOutside],
   laterFragments: first[COUNT_BREATHS] - first[COUNT_DROPS + DropReason.fragmentOrphan],
 };
-console.log(JSON.stringify({ runs, done }));
+// Once a second to each peer that does not answer.
+const bfdSent = breathers[0].counters[COUNT_BFD_SENT];
+console.log(JSON.stringify({ runs, done, bfdSent }));

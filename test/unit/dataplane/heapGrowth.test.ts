@@ -40,12 +40,14 @@ it("heap growth per packet is zero", async () => {
     join(folder, "out", `${PROGRAM}.js`),
     "2000000",
   ]);
-  const { runs, done } = JSON.parse(stdout) as {
+  const { runs, done, bfdSent } = JSON.parse(stdout) as {
     runs: { packets: number; grown: number; collections: number }[];
     done: Record<string, number>;
+    bfdSent: number;
   };
   // Every way was taken.
   for (const [name, count] of Object.entries(done)) expect(count, name).toBeGreaterThan(100);
+  expect(bfdSent).toBeGreaterThan(10);
   // The best of some: the compiler and the collector have work of their own.
   const best = runs.filter((r) => r.collections === 0).sort((a, b) => a.grown - b.grown)[0];
   expect(best, JSON.stringify(runs)).toBeDefined();
