@@ -39,14 +39,10 @@ export interface LanPorts {
 /** None is open. */
 export const NO_LAN_PORTS: LanPorts = { lan: -1, bfd: -1 };
 
-/** The sockets that `config` asks for; null for none. `probed`: further addresses to hear of, int32. */
-export function lanSpec(
-  { announce, underlay }: AgentConfig,
-  lan: LanInterface | null,
-  probed: readonly number[],
-): LanSpec | null {
+/** The sockets that `config` asks for; null for none. */
+export function lanSpec({ announce, underlay }: AgentConfig, lan: LanInterface | null): LanSpec | null {
   if (announce === null || lan === null) return null;
-  const addresses = [...announce.vips.map(({ address }) => parseIpv4(address)!), ...probed];
+  const addresses = announce.vips.map(({ address }) => parseIpv4(address)!);
   return { interface: lan, address: underlay.address, filter: arpFilter(addresses) };
 }
 

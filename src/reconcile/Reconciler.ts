@@ -507,7 +507,7 @@ export class Reconciler {
     try {
       if (config.announce !== null && this.lan === null)
         throw new Error(`there is no interface ${config.announce.interface ?? "with the underlay address"}`);
-      await this.lanSockets.sync(lanSpec(config, this.lan, []), this.worker);
+      await this.lanSockets.sync(lanSpec(config, this.lan), this.worker);
       this.succeeded(LAN_ID);
     } catch (error) {
       this.failed(LAN_ID, error);

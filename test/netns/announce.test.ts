@@ -50,13 +50,13 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
   const agents: Record<string, TestAgent> = {};
   const stateDirs: Record<string, string> = {};
 
-  const config = (self: NodePlan, other: NodePlan) => {
+  const config = (self: NodePlan, other: NodePlan, vips = VIPS) => {
     const base = nodeConfig(net, lan, self, [other], { threads }) as { vteps: object[] };
     return {
       ...base,
       vteps: base.vteps.map((vtep) => ({ ...vtep, lanMac: macs[other.name] })),
       stateDir: stateDirs[self.name],
-      services: VIPS.map((vip, n) => ({
+      services: vips.map((vip, n) => ({
         name: `default/lb-${n}`,
         clusterIP: `10.152.183.${10 + n}`,
         loadBalancerIPs: [vip],
@@ -160,6 +160,30 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
       );
       for (const vip of VIPS) expect(local).not.toContain(vip);
     }
+  });
+
+  it("an address more is heard of and announced while the agents run, one less no longer", async () => {
+    const more = "192.168.2.200";
+    const asking = await startAsking(more);
+    const change = (vips: string[]) => {
+      agents[A.name]!.rewrite(config(A, B, vips));
+      agents[B.name]!.rewrite(config(B, A, vips));
+    };
+    change([...VIPS, more]);
+    const owner = await waitFor(async () => (await owners(A))[more], {
+      what: "an owner",
+      deadlineMs: 20_000,
+    });
+    await asking.answeredBy(owner === A.name ? A : B);
+    change(VIPS);
+    await waitFor(
+      async () => {
+        const seen = await Promise.all([A, B].map(owners));
+        return seen.every((each) => each[more] === undefined);
+      },
+      { what: "no owner any more", deadlineMs: 20_000 },
+    );
+    await asking.stop();
   });
 
   it("a takeover is announced by a gratuitous request and a reply", async () => {

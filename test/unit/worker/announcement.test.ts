@@ -367,25 +367,6 @@ describe("announcement in a thread's breaths", () => {
     expect(node.conflicts).toEqual([]);
     expect(HANDOVER_WAIT_US).toBeLessThan(HANDOVER_US);
   });
-
-  it("asks whether an address is taken", () => {
-    node = new Announcing({ [VIP]: [THIS_NODE] });
-    const results: (Mac | null)[] = [];
-    const other = "192.168.2.37";
-    node.announcement.probe(address(other), (takenBy) => results.push(takenBy));
-    node.wait(2_000 * MS);
-    expect(results).toEqual([null]);
-    const probes = node.frames().filter((frame) => frame.subarray(38, 42).join(".") === other);
-    expect(probes.map((frame) => [frame[21], frame.subarray(28, 32).join(".")])).toEqual(
-      Array.from({ length: 3 }, () => [1, "0.0.0.0"]),
-    );
-    node.announcement.probe(address(other), (takenBy) => results.push(takenBy));
-    node.claims(PC_MAC, other);
-    node.wait(100 * MS);
-    expect(results).toEqual([null, { hi: 0x5254, lo: 0x99 }]);
-    node.adopt({});
-    expect(node.conflicts).toEqual([]);
-  });
 });
 
 /** Counters by name. */
