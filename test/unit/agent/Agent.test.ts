@@ -182,6 +182,26 @@ describe("a machine that is not fit", () => {
   });
 });
 
+describe("announcement", () => {
+  test("a stop hands load-balancer addresses over before the worker ends", async () => {
+    const agent = await start();
+    const { worker } = workers[0]!;
+    let stoppedAtDrain: boolean | null = null;
+    worker.drain = async () => {
+      stoppedAtDrain = worker.stopped;
+    };
+    await agent.stop();
+    expect([stoppedAtDrain, worker.stopped]).toEqual([false, true]);
+  });
+
+  test("a worker that cannot hand over does not keep the agent from stopping", async () => {
+    const agent = await start();
+    workers[0]!.worker.drain = () => Promise.reject(new Error("gone"));
+    await agent.stop();
+    expect(workers[0]!.worker.stopped).toBe(true);
+  });
+});
+
 describe("a node that carries Services", () => {
   const serviceHost = { healthz: null, vips: ["192.168.2.36"] };
   const rules = () => own.ruleTable.map(({ preference, table }) => `${preference} ${table}`);
