@@ -102,6 +102,7 @@ int Io::poll(int32_t timeoutMs) {
 
 int32_t Io::breathe(int32_t messages, int32_t timeoutMs, int32_t spinUs) {
   execute(messages);
+  status_[STATUS_SENT_US] = static_cast<double>(monotonicNs() / 1000u);
   int ready = poll(0);
   if (ready == 0 && spinUs > 0) {
     const uint64_t end = monotonicNs() + static_cast<uint64_t>(spinUs) * 1000u;

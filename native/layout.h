@@ -61,6 +61,7 @@
   X(STATUS_SPIN_HITS, 5)                                                    \
   X(STATUS_RX_CALLS, 6)                                                     \
   X(STATUS_TX_CALLS, 7)                                                     \
+  X(STATUS_SENT_US, 8)                                                      \
   X(HEADROOM, 128)                                                          \
   X(VNET_BYTES, 10)                                                         \
   X(TAP_FRAME_MAX, 65536 + 64)                                              \

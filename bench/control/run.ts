@@ -220,6 +220,10 @@ export async function measure(
   return figures;
 }
 
+/** What a worker that does nothing has counted. */
+const NOTHING = { packets: 0, bytes: 0 };
+const NO_LOOP = { boundsUs: [], counts: [0], sumUs: 0 };
+
 /** Overlay, pods and reconciler of node 0, over a host and a worker that are not there. */
 class Bench {
   readonly overlay = new Overlay({ node: nodeName(0), underlayAddress: underlayAddress(0), vxlanPort: 4789 });
@@ -241,7 +245,9 @@ class Bench {
       flushFlows: async () => 0,
       drain: async () => {},
       announcement: async () => ({ carrier: true, drained: false, settled: true, vips: [], sessions: [] }),
-      counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {} }),
+      counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {}, loop: NO_LOOP }),
+      vtepTraffic: () => ({ received: NOTHING, sent: NOTHING }),
+      serviceTraffic: () => ({ requests: NOTHING, replies: NOTHING }),
       stop: async () => {},
     };
     let devices: ReturnType<HostRecord["devices"]> = [];

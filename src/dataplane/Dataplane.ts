@@ -5,7 +5,7 @@
  */
 import type { Arena } from "../packet/Arena.js";
 import { BATCH_CAPACITY, Batch, DROPPED } from "../packet/Batch.js";
-import { COUNT_DROPS } from "../packet/counters.js";
+import { COUNT_DROPS, TRAFFIC } from "../packet/counters.js";
 import type { DropReason } from "../packet/DropReason.js";
 import { TxPlan } from "../packet/TxPlan.js";
 import { AffinityTable } from "../tables/AffinityTable.js";
@@ -55,7 +55,7 @@ export class Dataplane {
   nowMs = 0;
   tables: Tables;
 
-  /** `counters`: COUNTERS doubles. */
+  /** `counters`: COUNTERS doubles; `traffic`: TRAFFIC doubles. */
   constructor(
     readonly arena: Arena,
     readonly counters: Float64Array,
@@ -63,6 +63,7 @@ export class Dataplane {
     readonly sink: TxSink,
     readonly flows: FlowTable,
     plan: TxPlan = new TxPlan(arena),
+    readonly traffic: Float64Array = new Float64Array(TRAFFIC),
   ) {
     this.view = arena.view;
     this.plan = plan;

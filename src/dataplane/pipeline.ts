@@ -7,6 +7,7 @@
  *   policy     sources
  *   conntrack  flows: Services, translation, what leaves the cluster and comes back
  *   route      prefix, TTL, MTU; ICMP errors
+ *   account    traffic by VTEP and by Service
  *   encap      to VTEPs: MACs, VXLAN, trains, segmentation
  *   coalesce   to TAPs: MACs, virtio-net, merging
  *
@@ -14,6 +15,7 @@
  * first of their packet take the same way, as a batch of their own, behind it.
  */
 import { COUNT_RECEIVED, COUNT_RECEIVED_BYTES } from "../packet/counters.js";
+import { account } from "./account.js";
 import { coalesce } from "./coalesce.js";
 import { conntrack } from "./conntrack.js";
 import type { Dataplane } from "./Dataplane.js";
@@ -44,6 +46,7 @@ function runStages(dp: Dataplane): void {
   policy(dp);
   conntrack(dp);
   route(dp);
+  account(dp);
   encap(dp);
   coalesce(dp);
   batch.count = 0;

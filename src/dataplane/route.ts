@@ -88,17 +88,18 @@ export function route(dp: Dataplane): void {
     verdict[i] = to === ROUTE_VTEP ? TO_VTEP : TO_TAP;
     // What the tunnel brought may be a whole TSO frame of a virtual link: it is not measured.
     if (!fromTunnel && length[i] > limit) {
-      if (gsoType[i] === virtioNet.GSO_NONE || segmentLength(dp, i) > limit) tooLong(dp, i);
+      if (gsoType[i] === virtioNet.GSO_NONE || segmentHeaders(dp, i) + batch.gsoSize[i] > limit)
+        tooLong(dp, i);
     }
   }
 }
 
-/** Length of the segments of a GSO frame, from the Ethernet header on. */
-function segmentLength(dp: Dataplane, i: number): number {
+/** Bytes of a GSO frame that each of its segments has again, from the Ethernet header on. */
+export function segmentHeaders(dp: Dataplane, i: number): number {
   const { batch, view } = dp;
   const l4 = batch.l4[i];
   const header = batch.protocol[i] === ipv4.PROTOCOL_TCP ? tcp.headerLength(view, l4) : udp.HEADER;
-  return l4 + header - batch.offset[i] + batch.gsoSize[i];
+  return l4 + header - batch.offset[i];
 }
 
 /** Step 5 for a packet that is too long. What may be fragmented is, on its way out. */

@@ -42,6 +42,7 @@ import {
   MAX_BACKENDS,
   RING_DROP,
   RING_REJECT,
+  SERVICE_SLOTS,
   type ServiceImage,
   ServiceTableBuilder,
 } from "../tables/ServiceTable.js";
@@ -167,6 +168,7 @@ interface Backend {
   users: number;
 }
 
+const SLOT_MASK = SERVICE_SLOTS - 1;
 /** Keys of a State's problems that are the Service object's own, and of those with its endpoints. */
 const OWN = "";
 const ENDPOINTS = " ";
@@ -186,6 +188,8 @@ export class Services {
   #pools: readonly Ipv4Prefix[] = [];
   #node: ServiceNode;
   #lastService = 0;
+  /** Low bits of the numbers in use, and 0, which stands for no Service. */
+  readonly #slots = new Set([0]);
   #lastBackend = 0;
 
   constructor(private readonly options: ServicesOptions) {
@@ -376,6 +380,11 @@ export class Services {
     };
   }
 
+  /** Rings built so far. */
+  get ringsBuilt(): number {
+    return this.#table.ringsBuilt;
+  }
+
   /** Bytes of shared memory: in use, and in all. */
   get memory(): { used: number; reserved: number } {
     return this.#table.memory;
@@ -425,6 +434,7 @@ export class Services {
     for (const gone of old.values()) {
       this.#replace(gone, undefined, change, touched, released);
       this.#byId.delete(gone.id);
+      if ((gone.id & SLOT_MASK) !== 0) this.#slots.delete(gone.id & SLOT_MASK);
       change.removedServices.push(gone.id);
       different = true;
     }
@@ -444,12 +454,23 @@ export class Services {
     if (different) change.services.push(key);
   }
 
+  /**
+   * A number that no service port had. Its low bits say where its traffic is counted: those that are
+   * there have other ones, as long as there are fewer than SERVICE_SLOTS.
+   */
+  #nextService(): number {
+    do this.#lastService++;
+    while (this.#slots.has(this.#lastService & SLOT_MASK) && this.#slots.size < SERVICE_SLOTS);
+    this.#slots.add(this.#lastService & SLOT_MASK);
+    return this.#lastService;
+  }
+
   /** What a port wants now. Acquires its rings and its backends' numbers. */
   #compilePort(key: string, state: State, port: ServicePort, before: PortState | undefined): PortState {
     const facts = state.facts!;
     const endpoints = endpointsOf(port, inOrder(state.slices), this.#node.name);
     const sorted = [...Float64Array.from(endpoints.keys()).sort()];
-    const id = before?.id ?? ++this.#lastService;
+    const id = before?.id ?? this.#nextService();
     for (const endpoint of sorted) {
       const known = this.#backends.get(endpoint);
       if (known !== undefined) known.users++;

@@ -5,6 +5,7 @@
  *   received = forwarded + answered + Σ dropped      at the end of every breath
  */
 import { DROP_REASONS } from "./DropReason.js";
+import { MAX_PEERS } from "./layout.js";
 
 /** Frames received; each datagram of a GRO train is one. */
 export const COUNT_RECEIVED = 0;
@@ -57,9 +58,46 @@ export const COUNT_LAN_ANNOUNCEMENTS = 26;
 export const COUNT_LAN_CONFLICTS = 27;
 /** Addresses taken over. */
 export const COUNT_TAKEOVERS = 28;
+/** Table images, and images of Services, put in the place of others; counted by the first thread. */
+export const COUNT_TABLE_SWAPS = 30;
+export const COUNT_SERVICE_SWAPS = 31;
+/** Microseconds of all breaths that LOOP_COUNTS counts. */
+export const LOOP_SUM_US = 39;
+/**
+ * First of the counters of breaths with packets by their duration: from waking up to the last frame
+ * sent. One for each of LOOP_BOUNDS_US, and one for what is longer.
+ */
+export const LOOP_COUNTS = 40;
+/** Upper bounds of the counters from LOOP_COUNTS on, inclusive, in microseconds. */
+export const LOOP_BOUNDS_US: readonly number[] = [
+  10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
+];
 /** First drop counter. */
-export const COUNT_DROPS = 32;
+export const COUNT_DROPS = 64;
 export const COUNTERS = COUNT_DROPS + DROP_REASONS;
+
+/**
+ * Traffic by VTEP and by Service is counted in an array of its own, TRAFFIC doubles, of which each has
+ * four: packets and bytes of direction 0, then of direction 1.
+ *
+ *   VTEP      0 … MAX_PEERS - 1, by its index; 0: received from it, 1: sent to it
+ *   Service   SERVICE_SLOTS of them, by the low bits of its number; 0: from clients, 1: replies.
+ *             Slot 0 has what belongs to flows of no Service
+ *
+ * Packets are those on the wire: a GSO frame is as many as it will be divided into (one that has to be
+ * fragmented is one). Bytes count from the (inner) Ethernet header on.
+ */
+export const TRAFFIC_WORDS = 4;
+/** Slots for Services; a power of two. The control side numbers Services so that no two share one. */
+export const SERVICE_SLOTS = 65_536;
+/** First counter of Services. */
+export const TRAFFIC_SERVICES = MAX_PEERS * TRAFFIC_WORDS;
+export const TRAFFIC = TRAFFIC_SERVICES + SERVICE_SLOTS * TRAFFIC_WORDS;
+
+/** First counter of the Service port with number `service`. */
+export function serviceTraffic(service: number): number {
+  return TRAFFIC_SERVICES + (service & (SERVICE_SLOTS - 1)) * TRAFFIC_WORDS;
+}
 
 /** Names of the counters that are neither totals of frames nor drops, by index. */
 export const OTHER_COUNTERS: Readonly<Record<string, number>> = {
@@ -89,4 +127,6 @@ export const OTHER_COUNTERS: Readonly<Record<string, number>> = {
   lanAnnouncements: COUNT_LAN_ANNOUNCEMENTS,
   lanConflicts: COUNT_LAN_CONFLICTS,
   takeovers: COUNT_TAKEOVERS,
+  tableSwaps: COUNT_TABLE_SWAPS,
+  serviceSwaps: COUNT_SERVICE_SWAPS,
 };

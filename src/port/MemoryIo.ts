@@ -44,6 +44,7 @@ import {
   RX_STRIDE,
   STATUS_FAILED,
   STATUS_NOW_US,
+  STATUS_SENT_US,
   STATUS_UNMERGED,
   TAP_FRAME_MAX,
   UDP_SLOT_BYTES,
@@ -125,6 +126,7 @@ export class MemoryIo implements NativeIo {
   breathe(messages: number, _timeoutMs: number, _spinUs: number): number {
     this.execute(messages);
     const { rx, bytes, status } = this.arena;
+    status[STATUS_SENT_US] = this.nowUs;
     let count = 0;
     let tap = ARENA.rxTap;
     let slot = 0;

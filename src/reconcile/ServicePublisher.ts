@@ -24,6 +24,8 @@ export class ServicePublisher {
   private adopted: ServiceImage | null = null;
   /** Backends that are gone and whose flows may still be there. */
   private removed: RemovedBackend[] = [];
+  /** Service ports that are gone and whose counts the worker may still have. */
+  private removedServices: number[] = [];
   private readonly told = new Set<string>();
   private failed = false;
 
@@ -78,11 +80,13 @@ export class ServicePublisher {
   }
 
   private async pass(): Promise<void> {
-    const { image, removedBackends, services, problems } = this.services.compile();
+    const { image, removedBackends, removedServices, services, problems } = this.services.compile();
+    this.removedServices.push(...removedServices);
     for (const backend of removedBackends) if (backend.protocol === "UDP") this.removed.push(backend);
     this.tell(problems);
     if (image.generation !== this.adopted?.generation) {
-      await this.worker.publishServices(image);
+      await this.worker.publishServices(image, this.removedServices);
+      this.removedServices = [];
       this.services.acknowledge(image);
       this.adopted = image;
       this.log.debug({ changed: services.length, generation: image.generation }, "published Services");

@@ -57,6 +57,12 @@ export const FRONTEND_EXTERNAL_IP = 8;
 /** … and whether externalTrafficPolicy is Local: the ring of outside traffic is another on every node. */
 export const FRONTEND_LOCAL = 16;
 
+/**
+ * Traffic of a service port is counted by the low bits of its number (packet/counters): of so many that
+ * are there at a time, no two have the same. A power of two.
+ */
+export const SERVICE_SLOTS = 65_536;
+
 /** The backend is on this node. */
 export const BACKEND_LOCAL = 1;
 /** Its address is in no pod pool (host network, hand-made slices): replies need source NAT to come back. */
@@ -129,6 +135,8 @@ export class ServiceTableBuilder {
   #generation = 0;
   #root = 0;
   #changed = true;
+  /** Rings that were filled, not those that were found equal to one that was there. */
+  ringsBuilt = 0;
 
   /** Bytes of shared memory: in segments, and in all. */
   get memory(): { used: number; reserved: number } {
@@ -151,6 +159,7 @@ export class ServiceTableBuilder {
       const slots = wide
         ? new Uint16Array(memory.buffer, bytes, size)
         : new Uint8Array(memory.buffer, bytes, size);
+      this.ringsBuilt++;
       this.#filler.fill(slots, words, 0, BACKEND_WORDS, count);
     });
   }

@@ -23,6 +23,9 @@ import {
   COUNT_TX_CALLS,
   COUNT_UNMERGED,
   COUNT_WAKES,
+  LOOP_BOUNDS_US,
+  LOOP_COUNTS,
+  LOOP_SUM_US,
 } from "../packet/counters.js";
 import { DROP_REASONS, DropReason } from "../packet/DropReason.js";
 import {
@@ -37,12 +40,14 @@ import {
   STATUS_FAILED,
   STATUS_NOW_US,
   STATUS_RX_CALLS,
+  STATUS_SENT_US,
   STATUS_SLEEPS,
   STATUS_SPIN_HITS,
   STATUS_TX_CALLS,
   STATUS_UNMERGED,
   STATUS_WAKES,
 } from "../packet/layout.js";
+import { TxPlan } from "../packet/TxPlan.js";
 import { receiveRaw } from "../port/RawPort.js";
 import { receiveTap } from "../port/TapPort.js";
 import { MAX_TRAIN, receiveVxlan } from "../port/VxlanPort.js";
@@ -77,6 +82,8 @@ export class Breather implements TxSink {
   #announcing = false;
   /** COUNT_FORWARDED when the plan was last empty. */
   #settled = 0;
+  /** Descriptors that the breath before received. */
+  #received = 0;
 
   constructor(
     readonly arena: Arena,
@@ -85,8 +92,9 @@ export class Breather implements TxSink {
     tables: Tables,
     readonly flows: FlowTable,
     readonly reports: BreathReports,
+    traffic?: Float64Array,
   ) {
-    this.dataplane = new Dataplane(arena, counters, tables, this, flows);
+    this.dataplane = new Dataplane(arena, counters, tables, this, flows, new TxPlan(arena), traffic);
   }
 
   /** Sends what is planned, then waits up to `timeoutMs` and handles what arrives. True if anything did. */
@@ -94,6 +102,8 @@ export class Breather implements TxSink {
     const { dataplane, io, arena } = this;
     const received = io.breathe(dataplane.plan.messages, timeoutMs, spinUs);
     this.#settle();
+    if (this.#received > 0) this.#noteLoop(arena.status[STATUS_SENT_US] - dataplane.nowUs);
+    this.#received = received;
     dataplane.nowUs = arena.status[STATUS_NOW_US];
     dataplane.nowMs = Math.floor(dataplane.nowUs / 1000) | 0;
     this.#announcing = false;
@@ -108,6 +118,15 @@ export class Breather implements TxSink {
     dataplane.fragments.expire(dataplane);
     this.#publishStatus(frames);
     return received > 0;
+  }
+
+  /** A breath with packets took `us` microseconds, from its end of waiting until its frames were sent. */
+  #noteLoop(us: number): void {
+    const { counters } = this;
+    let bucket = 0;
+    while (bucket < LOOP_BOUNDS_US.length && us > LOOP_BOUNDS_US[bucket]) bucket++;
+    counters[LOOP_COUNTS + bucket]++;
+    counters[LOOP_SUM_US] += us;
   }
 
   /** TxSink: sends what is planned at once. */

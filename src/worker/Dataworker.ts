@@ -10,13 +10,22 @@ import {
   COUNT_FORWARDED,
   COUNT_RECEIVED,
   COUNTERS,
+  LOOP_BOUNDS_US,
+  LOOP_COUNTS,
+  LOOP_SUM_US,
   OTHER_COUNTERS,
+  serviceTraffic,
+  TRAFFIC,
+  TRAFFIC_WORDS,
 } from "../packet/counters.js";
 import { DROP_REASON_NAMES } from "../packet/DropReason.js";
 import type { ServiceImage } from "../tables/ServiceTable.js";
 import type {
   AnnouncementStatus,
   CounterSnapshot,
+  ServiceTraffic,
+  TrafficCount,
+  VtepTraffic,
   WorkerControl,
   WorkerEvent,
   WorkerOptions,
@@ -40,6 +49,8 @@ type Reply = Extract<Answer, { id: number }>;
 /** One thread. */
 class DataplaneThread {
   readonly counters = new SharedArrayBuffer(COUNTERS * 8);
+  /** Pages that nobody writes take no memory. */
+  readonly traffic = new SharedArrayBuffer(TRAFFIC * 8);
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   readonly #wakeFd = native.openEvent();
   readonly #channel = new MessageChannel();
@@ -65,6 +76,7 @@ class DataplaneThread {
       wakeFd: this.#wakeFd,
       control: this.#control.buffer as SharedArrayBuffer,
       counters: this.counters,
+      traffic: this.traffic,
       flows,
       thread,
       liveness,
@@ -104,10 +116,13 @@ class DataplaneThread {
   }
 
   /** Only chunks that the thread has not are sent: a large table has dozens, and a change touches few. */
-  async publishServices({ chunks, root, generation }: ServiceImage): Promise<void> {
+  async publishServices(
+    { chunks, root, generation }: ServiceImage,
+    removed: readonly number[],
+  ): Promise<void> {
     const first = this.#chunks;
     this.#chunks = chunks.length;
-    await this.order({ do: "services", first, chunks: chunks.slice(first), root, generation });
+    await this.order({ do: "services", first, chunks: chunks.slice(first), root, generation, removed });
   }
 
   /** Ends the thread, waits until it is gone, and closes what was between it and us. */
@@ -163,8 +178,8 @@ class Dataworker implements WorkerControl {
     await this.#all({ do: "ping" });
   }
 
-  async publishServices(image: ServiceImage): Promise<void> {
-    await Promise.all(this.threads.map((thread) => thread.publishServices(image)));
+  async publishServices(image: ServiceImage, removed: readonly number[]): Promise<void> {
+    await Promise.all(this.threads.map((thread) => thread.publishServices(image, removed)));
   }
 
   /** All threads share the table: one is enough. */
@@ -198,7 +213,36 @@ class Dataworker implements WorkerControl {
       answered: sum[COUNT_ANSWERED],
       dropped,
       other: Object.fromEntries(Object.entries(OTHER_COUNTERS).map(([name, i]) => [name, sum[i]])),
+      loop: {
+        boundsUs: LOOP_BOUNDS_US,
+        counts: [...sum.subarray(LOOP_COUNTS, LOOP_COUNTS + LOOP_BOUNDS_US.length + 1)],
+        sumUs: sum[LOOP_SUM_US],
+      },
     };
+  }
+
+  vtepTraffic(index: number): VtepTraffic {
+    const [received, sent] = this.#traffic(index * TRAFFIC_WORDS);
+    return { received, sent };
+  }
+
+  serviceTraffic(service: number): ServiceTraffic {
+    const [requests, replies] = this.#traffic(serviceTraffic(service));
+    return { requests, replies };
+  }
+
+  /** Both directions of what counts from `at` on, over all threads. */
+  #traffic(at: number): [TrafficCount, TrafficCount] {
+    const sum = new Float64Array(TRAFFIC_WORDS);
+    for (const { traffic } of this.threads) {
+      const own = new Float64Array(traffic, at * 8, TRAFFIC_WORDS);
+      for (let i = 0; i < TRAFFIC_WORDS; i++) sum[i] += own[i];
+    }
+    const [packets, bytes, otherPackets, otherBytes] = sum;
+    return [
+      { packets, bytes },
+      { packets: otherPackets, bytes: otherBytes },
+    ];
   }
 
   async stop(): Promise<void> {

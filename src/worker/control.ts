@@ -18,6 +18,39 @@ export interface CounterSnapshot {
   dropped: Record<string, number>;
   /** Other counts by name: calls, sleeps, bytes, ICMP errors sent, … */
   other: Record<string, number>;
+  loop: LoopCounts;
+}
+
+/** How long breaths with packets took, from waking up until the last frame was sent. */
+export interface LoopCounts {
+  /** Upper bounds of `counts`, inclusive, in microseconds; the last count has what is longer. */
+  boundsUs: readonly number[];
+  /** Breaths in each interval. */
+  counts: number[];
+  /** Microseconds of all of them. */
+  sumUs: number;
+}
+
+/** Packets on the wire, and their bytes from the Ethernet header on. */
+export interface TrafficCount {
+  packets: number;
+  bytes: number;
+}
+
+/** Traffic with a VTEP. Totals since the worker started, or since the VTEP has its index. */
+export interface VtepTraffic {
+  /** What was accepted from it, whatever became of it. */
+  received: TrafficCount;
+  /** What was handed to the kernel for it, or lost there (drops txBusy, txFailed). */
+  sent: TrafficCount;
+}
+
+/** What was forwarded of a Service's flows on the node that translates them. Totals. */
+export interface ServiceTraffic {
+  /** From clients. */
+  requests: TrafficCount;
+  /** To clients. */
+  replies: TrafficCount;
 }
 
 /** A load-balancer address as this node sees it. */
@@ -85,8 +118,11 @@ export interface WorkerControl {
   publish(image: SharedArrayBuffer): Promise<void>;
   /** Changes nothing: resolves when every thread has come to its next breath. */
   ping(): Promise<void>;
-  /** The same for Services; once resolved, the image before may be acknowledged. */
-  publishServices(image: ServiceImage): Promise<void>;
+  /**
+   * The same for Services; once resolved, the image before may be acknowledged. Counts of the service
+   * ports `removed` are given up.
+   */
+  publishServices(image: ServiceImage, removed: readonly number[]): Promise<void>;
   /**
    * Removes the flows that match any of `tests` (tables/flowFilter flowTests), a few in each breath.
    * Resolves to their number. What begins after publishServices resolved has a backend of that image.
@@ -99,6 +135,10 @@ export interface WorkerControl {
   drain(): Promise<void>;
   announcement(): Promise<AnnouncementStatus>;
   counters(): CounterSnapshot;
+  /** Traffic with the VTEP that has an index. */
+  vtepTraffic(index: number): VtepTraffic;
+  /** Traffic of the service port that has a number; of flows of no Service for 0. */
+  serviceTraffic(service: number): ServiceTraffic;
   /** Ends the thread; descriptors stay open and are the caller's to close. */
   stop(): Promise<void>;
 }

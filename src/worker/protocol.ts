@@ -19,6 +19,8 @@ export interface ThreadData {
   control: SharedArrayBuffer;
   /** COUNTERS doubles. */
   counters: SharedArrayBuffer;
+  /** TRAFFIC doubles. */
+  traffic: SharedArrayBuffer;
   /** The flow table, formatted (tables/FlowTable), and this thread's number in it. */
   flows: FlowMemory;
   thread: number;
@@ -41,6 +43,8 @@ export type Command =
       chunks: SharedArrayBuffer[];
       root: number;
       generation: number;
+      /** Service ports that are gone: their counts are given up. */
+      removed: readonly number[];
     }
   /** Answered with the number of flows when the last one is removed, some breaths later. */
   | { id: number; do: "flush"; tests: readonly Int32Array[] }

@@ -8,12 +8,20 @@ import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
 import { Arena } from "../packet/Arena.js";
-import { COUNT_CPU_LATENCY_REQUESTS, COUNT_RECEIVED, COUNT_SLEEPS } from "../packet/counters.js";
+import {
+  COUNT_CPU_LATENCY_REQUESTS,
+  COUNT_RECEIVED,
+  COUNT_SERVICE_SWAPS,
+  COUNT_SLEEPS,
+  COUNT_TABLE_SWAPS,
+  serviceTraffic,
+  TRAFFIC_WORDS,
+} from "../packet/counters.js";
 import { ARENA, BFD_PEERS, MAX_PEERS, PORT_UDP } from "../packet/layout.js";
 import { FlowTable } from "../tables/FlowTable.js";
 import { buildTableImage, Tables } from "../tables/TableImage.js";
 import { Announcement } from "./Announcement.js";
-import { Breather } from "./Breather.js";
+import { Breather, type BreathReports } from "./Breather.js";
 import { CpuDmaLatency, CpuLatency, LATENCY_WINDOW_MS } from "./CpuLatency.js";
 import { EMPTY_TABLES } from "./emptyTables.js";
 import { FlowUpkeep } from "./FlowUpkeep.js";
@@ -38,6 +46,7 @@ const control = new Int32Array(data.control);
 const arena = new Arena(native.createArena(ARENA.bytes));
 const io = native.createIo(arena.buffer, data.wakeFd);
 const counters = new Float64Array(data.counters);
+const traffic = new Float64Array(data.traffic);
 const flows = new FlowTable(
   data.flows instanceof SharedArrayBuffer ? data.flows : native.mapFile(data.flows.file, data.flows.bytes),
   data.thread,
@@ -47,13 +56,15 @@ const upkeep = new FlowUpkeep(flows, data.thread === 0);
 /** Chunks of the service table. */
 const chunks: SharedArrayBuffer[] = [];
 const latency = new CpuLatency(data.cpuLatency ? new CpuDmaLatency() : null);
-const breather = new Breather(arena, io, counters, new Tables(buildTableImage(EMPTY_TABLES)), flows, {
+const reports: BreathReports = {
   portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
   fault: (error) => {
     const { message, stack } = error instanceof Error ? error : new Error(String(error));
     answer({ report: { type: "fault", message, stack: stack ?? "" } });
   },
-});
+};
+const tables = new Tables(buildTableImage(EMPTY_TABLES));
+const breather = new Breather(arena, io, counters, tables, flows, reports, traffic);
 /** Numbers of the drains that are to be answered. */
 const draining: number[] = [];
 if (data.thread === ANNOUNCING_THREAD) {
@@ -86,13 +97,27 @@ function publish(image: SharedArrayBuffer): void {
   const tables = new Tables(image);
   const { fdb } = tables;
   if (fdb.size > MAX_PEERS) throw new RangeError(`more than ${MAX_PEERS} VTEPs`);
+  const before = breather.dataplane.tables.fdb;
   for (let i = 0; i < fdb.size; i++) {
     if (!fdb.used(i)) continue;
     io.setPeer(i, fdb.address(i), fdb.udpPort(i));
     io.setPeer(BFD_PEERS + i, fdb.address(i), BFD_UDP_PORT);
+    // Another node's now.
+    if (before.byUnderlay(fdb.address(i)) !== i) forget(i * TRAFFIC_WORDS);
   }
   breather.dataplane.tables = tables;
   breather.announcement?.adopt(tables);
+  noteSwap(COUNT_TABLE_SWAPS);
+}
+
+/** Sets the counts of a VTEP or a Service to zero. */
+function forget(counts: number): void {
+  traffic.fill(0, counts, counts + TRAFFIC_WORDS);
+}
+
+/** All threads swap; one counts. */
+function noteSwap(counter: number): void {
+  if (data.thread === 0) counters[counter]++;
 }
 
 /** Answers drains whose addresses are handed over. */
@@ -133,6 +158,8 @@ function carryOut(command: Command): boolean {
       chunks.splice(first, chunks.length, ...command.chunks);
       breather.dataplane.services.adopt({ chunks, root, generation });
       upkeep.identify(breather.dataplane.services);
+      for (const service of command.removed) forget(serviceTraffic(service));
+      noteSwap(COUNT_SERVICE_SWAPS);
     }
   } catch (e) {
     error = e instanceof Error ? e.message : String(e);

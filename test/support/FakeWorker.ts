@@ -5,7 +5,13 @@
 import { FlowTable, newFlowTable } from "../../src/tables/FlowTable.js";
 import { type ServiceImage, ServiceTable } from "../../src/tables/ServiceTable.js";
 import type { TableInput } from "../../src/tables/TableInput.js";
-import type { AnnouncementStatus, CounterSnapshot, WorkerControl } from "../../src/worker/control.js";
+import type {
+  AnnouncementStatus,
+  CounterSnapshot,
+  ServiceTraffic,
+  VtepTraffic,
+  WorkerControl,
+} from "../../src/worker/control.js";
 
 export class FakeWorker implements WorkerControl {
   /** Descriptor and kind by port number. */
@@ -62,10 +68,11 @@ export class FakeWorker implements WorkerControl {
     this.ports.delete(port);
   }
 
-  async publishServices(image: ServiceImage): Promise<void> {
+  async publishServices(image: ServiceImage, removed: readonly number[] = []): Promise<void> {
     this.commands.push("publishServices");
     if (this.failure !== null) throw this.failure;
     this.services.adopt(image);
+    for (const service of removed) this.served.delete(service);
   }
 
   async flushFlows(tests: readonly Int32Array[]): Promise<number> {
@@ -107,7 +114,22 @@ export class FakeWorker implements WorkerControl {
   }
 
   counters(): CounterSnapshot {
-    return { received: 7, forwarded: 5, answered: 1, dropped: { noRoute: 1 }, other: {} };
+    const loop = { boundsUs: [10, 100], counts: [2, 1, 0], sumUs: 60 };
+    return { received: 7, forwarded: 5, answered: 1, dropped: { noRoute: 1 }, other: {}, loop };
+  }
+
+  /** Traffic by VTEP index, and by number of service port. */
+  readonly vteps = new Map<number, VtepTraffic>();
+  readonly served = new Map<number, ServiceTraffic>();
+
+  vtepTraffic(index: number): VtepTraffic {
+    const none = { packets: 0, bytes: 0 };
+    return this.vteps.get(index) ?? { received: none, sent: none };
+  }
+
+  serviceTraffic(service: number): ServiceTraffic {
+    const none = { packets: 0, bytes: 0 };
+    return this.served.get(service) ?? { requests: none, replies: none };
   }
 
   async stop(): Promise<void> {

@@ -20,6 +20,7 @@ import {
   RX_STRIDE,
   STATUS_FAILED,
   STATUS_NOW_US,
+  STATUS_SENT_US,
   UDP_SLOT_BYTES,
 } from "../../src/packet/layout.js";
 
@@ -38,6 +39,8 @@ export interface Template {
 const EAGAIN = 11;
 const FAIL_EVERY = 16;
 const BREATH_US = 2000;
+/** How long the breath before took. */
+const BUSY_US = 150;
 /** A machine that has been up for long: a time that is no small integer. */
 const UPTIME_US = 2 ** 40;
 
@@ -81,6 +84,7 @@ export class NullIo implements NativeIo {
   breathe(messages: number, _timeoutMs: number, _spinUs: number): number {
     this.execute(messages);
     const { bytes, rx, status } = this.#arena;
+    status[STATUS_SENT_US] = status[STATUS_NOW_US] + BUSY_US;
     const frames = this.#bytes;
     for (let n = 0; n < frames.length; n++) {
       const at = this.#counts[n];

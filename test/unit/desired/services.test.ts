@@ -21,6 +21,7 @@ import {
   FRONTEND_NODE_PORT,
   RING_DROP,
   RING_REJECT,
+  SERVICE_SLOTS,
   ServiceTable,
 } from "../../../src/tables/ServiceTable.js";
 import { address } from "../../support/frames.js";
@@ -770,6 +771,42 @@ describe("changes", () => {
     );
     expect(made.compile().services).toEqual(["default/other"]);
     expect(ring()).toBe(before);
+  });
+
+  test("rings are counted where they are built, not where an equal one is there", () => {
+    const made = world({ service: service(), slices: [slice(["l1", "r2"].map(endpoint))] });
+    expect(made.services.ringsBuilt).toBe(1);
+    made.services.setService(service({ externalIPs: [] }));
+    made.compile();
+    expect(made.services.ringsBuilt).toBe(1);
+    made.services.setSlice(slice(["l1", "r2", "r3"].map(endpoint)));
+    made.compile();
+    expect(made.services.ringsBuilt).toBe(2);
+  });
+
+  test("numbers are never given again, and their low bits not while somebody has them", () => {
+    const made = new World();
+    const plain = (name: string) =>
+      service({ type: "ClusterIP", clusterIP: "10.152.183.99", externalIPs: [], ports: [{ port: 1 }] }, name);
+    const slots = new Set<number>();
+    const idOf = (name: string) => made.services.idsOf("default", name)[0]!;
+    made.services.setService(plain("stays"));
+    made.services.compile();
+    const stays = idOf("stays");
+    let last = stays;
+    for (let n = 0; n <= SERVICE_SLOTS; n++) {
+      made.services.setService(plain("comes"));
+      made.services.compile();
+      const id = idOf("comes");
+      if (id <= last) throw new Error(`${id} after ${last}`);
+      last = id;
+      slots.add(id % SERVICE_SLOTS);
+      made.services.removeService("default", "comes");
+      made.services.compile();
+    }
+    expect(last).toBeGreaterThan(SERVICE_SLOTS);
+    expect(slots.size).toBe(SERVICE_SLOTS - 2);
+    expect([slots.has(0), slots.has(stays)]).toEqual([false, false]);
   });
 
   test("pools change which endpoints lie outside", () => {

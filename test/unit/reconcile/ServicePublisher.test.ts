@@ -229,3 +229,24 @@ describe("flows of endpoints that go (kube-proxy's conntrack cleanup)", () => {
     expect(living()).toEqual(["udpStays", "tcpGone"]);
   });
 });
+
+describe("counts of service ports that are gone", () => {
+  test("are given up with the image that has them no more, and are not lost where that fails", async () => {
+    services.setService(service("dns", VIP));
+    services.setSlice(slice("dns", "10.1.0.1"));
+    await publisher.publish();
+    const counted = { packets: 1, bytes: 2 };
+    const ids = services.idsOf("default", "dns");
+    expect(ids).toHaveLength(2);
+    for (const id of ids) worker.served.set(id, { requests: counted, replies: counted });
+    services.setSlice(slice("dns", "10.1.0.1", "10.1.0.2"));
+    await publisher.publish();
+    expect(worker.served.size).toBe(2);
+    services.removeService("default", "dns");
+    worker.failure = new Error("no room");
+    await publisher.publish();
+    worker.failure = null;
+    await publisher.publish();
+    expect([...worker.served.keys()]).toEqual([]);
+  });
+});

@@ -10,6 +10,9 @@ import {
   COUNT_SPIN_HITS,
   COUNT_TX_CALLS,
   COUNT_WAKES,
+  LOOP_BOUNDS_US,
+  LOOP_COUNTS,
+  LOOP_SUM_US,
 } from "../../../src/packet/counters.js";
 import {
   RX_FLAG_ERROR,
@@ -278,6 +281,32 @@ describe("breathing", () => {
     }
     node.fromPod(local());
     expect(node.run()).toMatchObject({ received: 1025, forwarded: 1025 });
+  });
+
+  it("breaths with packets are counted by their duration, from waking up until all is sent", () => {
+    const node = new TestNode();
+    const { io, counters } = node;
+    const breathe = (wakesUs: number) => {
+      io.nowUs = wakesUs;
+      node.breather.breathe(0, 0);
+    };
+    const loops = () => [...counters.subarray(LOOP_COUNTS, LOOP_COUNTS + LOOP_BOUNDS_US.length + 1)];
+    const expected = loops();
+    // MemoryIo sends, and waits no longer, at the time of the next breath.
+    const durations = [10, 11, 77, 100_000, 100_001];
+    let now = 1_000;
+    for (const us of durations) {
+      node.fromPod(local());
+      breathe(now);
+      now += us;
+      breathe(now);
+      expected[[...LOOP_BOUNDS_US, Number.POSITIVE_INFINITY].findIndex((bound) => us <= bound)]!++;
+    }
+    // Nothing had come: what passed until now was waiting.
+    breathe(now + 50);
+    expect(loops()).toEqual(expected);
+    expect(loops().reduce((sum, n) => sum + n)).toBe(durations.length);
+    expect(counters[LOOP_SUM_US]).toBe(10 + 11 + 77 + 100_000 + 100_001);
   });
 
   it("new tables hold from the next breath on", () => {

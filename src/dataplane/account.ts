@@ -1,0 +1,78 @@
+/**
+ * Stage account: counts traffic by VTEP and by Service (packet/counters). It stands where every row
+ * has its verdict and its length, and before anything is divided or merged.
+ *
+ *   received from a VTEP   all that decap let pass, dropped later or not
+ *   sent to a VTEP         what goes there, as it was planned
+ *   of a Service           what of its flows goes on, by direction
+ *
+ * Neighbouring rows are mostly of one flow, so that sums are kept in registers and written when the
+ * VTEP or the Service changes.
+ */
+import { HELD, TO_TAP, TO_VTEP } from "../packet/Batch.js";
+import { serviceTraffic, TRAFFIC_SERVICES, TRAFFIC_WORDS } from "../packet/counters.js";
+import { FLOW_SERVICE } from "../tables/flowLayout.js";
+import * as virtioNet from "../wire/virtioNet.js";
+import type { Dataplane } from "./Dataplane.js";
+import { segmentHeaders } from "./route.js";
+
+/** Doubles of one direction: packets, bytes. */
+const DIRECTION_WORDS = 2;
+
+export function account(dp: Dataplane): void {
+  const { batch, traffic, flows } = dp;
+  const { words } = flows;
+  const { verdict, vtep, out, flow, direction, length, segments, short, gsoType } = batch;
+  let link = 0;
+  let linkPackets = 0;
+  let linkBytes = 0;
+  let service = TRAFFIC_SERVICES;
+  let servicePackets = 0;
+  let serviceBytes = 0;
+  let lastFlow = -1;
+  let lastDirection = 0;
+  for (let i = 0; i < batch.count; i++) {
+    const v = verdict[i];
+    // It will come again.
+    if (v === HELD) continue;
+    const forwarded = v === TO_TAP || v === TO_VTEP;
+    let packets = segments[i];
+    let bytes = length[i] * packets - short[i];
+    if (gsoType[i] !== virtioNet.GSO_NONE && forwarded) {
+      const headers = segmentHeaders(dp, i);
+      packets = Math.ceil((length[i] - headers) / batch.gsoSize[i]);
+      bytes = length[i] + (packets - 1) * headers;
+    }
+    if (vtep[i] >= 0 || v === TO_VTEP) {
+      const at = vtep[i] >= 0 ? vtep[i] * TRAFFIC_WORDS : out[i] * TRAFFIC_WORDS + DIRECTION_WORDS;
+      if (at !== link) {
+        traffic[link] += linkPackets;
+        traffic[link + 1] += linkBytes;
+        link = at;
+        linkPackets = 0;
+        linkBytes = 0;
+      }
+      linkPackets += packets;
+      linkBytes += bytes;
+    }
+    if (flow[i] < 0 || !forwarded) continue;
+    if (flow[i] !== lastFlow || direction[i] !== lastDirection) {
+      lastFlow = flow[i];
+      lastDirection = direction[i];
+      const at = serviceTraffic(words[flows.base(lastFlow) + FLOW_SERVICE]) + lastDirection * DIRECTION_WORDS;
+      if (at !== service) {
+        traffic[service] += servicePackets;
+        traffic[service + 1] += serviceBytes;
+        service = at;
+        servicePackets = 0;
+        serviceBytes = 0;
+      }
+    }
+    servicePackets += packets;
+    serviceBytes += bytes;
+  }
+  traffic[link] += linkPackets;
+  traffic[link + 1] += linkBytes;
+  traffic[service] += servicePackets;
+  traffic[service + 1] += serviceBytes;
+}
