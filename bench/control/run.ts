@@ -313,6 +313,7 @@ class Bench {
       pods: this.pods.compile(podPool).pods,
       serviceHost: null,
       announce: null,
+      metrics: null,
       services: [],
       dataplane: {
         tunnelGso: "off",

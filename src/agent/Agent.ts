@@ -15,8 +15,10 @@ import { StaticServices } from "../desired/staticServices.js";
 import type { AnnouncedAddress } from "../desired/vips.js";
 import { type Host, OWN_NETNS } from "../host/Host.js";
 import { type Clock, SYSTEM_CLOCK } from "../kube/Clock.js";
+import { MetricsServer } from "../metrics/MetricsServer.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
 import type { NodeFlowRecords, NodeTables } from "../model/NodeTables.js";
+import { DROP_REASON_NAMES } from "../packet/DropReason.js";
 import type { Log } from "../reconcile/Log.js";
 import { Reconciler, type ReconcilerStatus } from "../reconcile/Reconciler.js";
 import { ServicePublisher } from "../reconcile/ServicePublisher.js";
@@ -24,11 +26,19 @@ import { FlowReader } from "../tables/FlowReader.js";
 import { FlowTable } from "../tables/FlowTable.js";
 import { FLAG_EGRESS } from "../tables/flowLayout.js";
 import type { Mac, TableInput } from "../tables/TableInput.js";
-import type { CounterSnapshot, WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
+import type { WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
 import { type AddressReport, AnnouncementReport } from "./AnnouncementReport.js";
+import { AgentMetrics } from "./agentMetrics.js";
 import { type AnnounceStatus, announcedBy, announceStatus } from "./announceStatus.js";
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
+import {
+  type CounterReport,
+  type CounterSources,
+  counterReport,
+  serviceViews,
+  vtepViews,
+} from "./counterReport.js";
 import { checkEnvironment, explain } from "./environment.js";
 import { type MapFile, type OpenFlows, openFlows } from "./flowMemory.js";
 import { type FlowQuery, FlowReport, type FlowStats, type FlowView } from "./flowReport.js";
@@ -112,6 +122,9 @@ export interface AgentStatus {
     memory: number;
   };
   flows: Omit<FlowStats, "counters">;
+  /** Where metrics are served, ADDRESS:PORT; null for nowhere. */
+  metrics: string | null;
+  counters: CounterReport;
 }
 
 export class Agent {
@@ -134,6 +147,8 @@ export class Agent {
   private readonly health: ProxyHealth;
   private readonly healthServers: HealthServers;
   private readonly udpPorts: UdpPortHolder;
+  private readonly metrics: AgentMetrics;
+  private readonly metricsServer: MetricsServer;
   private pinging = false;
   private unwatch = () => {};
   private changed: NodeJS.Timeout | null = null;
@@ -166,12 +181,33 @@ export class Agent {
     });
     this.services = parts.services ?? new Services({ node, externalIpRanges: ANYWHERE });
     this.staticServices = parts.services === undefined ? new StaticServices(this.services) : null;
+    this.metrics = new AgentMetrics({
+      node,
+      counters: () => this.counters(),
+      dropReasons: DROP_REASON_NAMES,
+      flows: () => this.flowStats(),
+      services: () => ({
+        count: this.services.size,
+        memory: this.services.memory.used,
+        changes: this.services.changes,
+        withoutLocalEndpoints: this.services.withoutLocalEndpoints(),
+      }),
+      pods: () => this.podStates(),
+      healthy: () => this.health.healthy,
+    });
+    this.metricsServer = new MetricsServer(this.metrics.registry, {
+      names: [node.toLowerCase()],
+      clock,
+      onError: (err) => log.error({ err }, "metrics cannot be served; will try again"),
+    });
     this.server = new StatusServer({
       status: () => this.status(),
       counters: () => this.counters(),
       announcement: () => this.announcementStatus(),
       tables: () => this.reconciler?.tables(),
       nodeTables: () => this.nodeTables(),
+      services: () => serviceViews(this.sources()),
+      vteps: () => vtepViews(this.sources()).values(),
       flows: (query) => this.flowReport.list(query),
       flowRecords: (query) => this.flowReport.records(query),
       flowStats: () => this.flowStats(),
@@ -203,7 +239,7 @@ export class Agent {
         describe: (error) => (explain(error, agent.loaded) as Error).message,
       });
       await agent.reconciler.start(config);
-      agent.publisher = new ServicePublisher(agent.services, agent.worker, parts.log);
+      agent.publisher = new ServicePublisher(agent.services, agent.worker, parts.log, agent.metrics);
       agent.staticServices?.set(config);
       await agent.publishServices();
       await agent.server.listen(stateDir.socketFile);
@@ -218,6 +254,7 @@ export class Agent {
     agent.timers.push(setInterval(() => reconciler.checkNamespaces(), NAMESPACES_MS));
     agent.timers.push(setInterval(() => void agent.ping(), PING_MS));
     agent.noteHealth();
+    agent.metricsServer.sync(config.metrics);
     agent.unwatch = parts.host.watch(ROUTE_PROTOCOL, () => agent.nodeChanged());
     stateDir.setReady(config.node);
     const { send, uso } = reconciler.status();
@@ -297,6 +334,7 @@ export class Agent {
       await this.publishServices();
     }
     this.noteHealth();
+    this.metricsServer.sync(loaded.config.metrics);
     return loaded;
   }
 
@@ -359,6 +397,8 @@ export class Agent {
       serviceHost: config.serviceHost,
       services: { count: this.services.size, memory: this.services.memory.used },
       flows: this.flowCounts(),
+      metrics: this.metricsServer.address,
+      counters: this.counters(),
     };
   }
 
@@ -391,6 +431,15 @@ export class Agent {
     if (!carrier) throw new Error(`${name} has no carrier`);
   }
 
+  /** How many pods' interfaces are up, and how many are not. */
+  private podStates(): { up: number; failed: number } {
+    const { devices } = this.reconciler!.status();
+    const up = new Set(devices.filter(({ state }) => state === "up").map(({ id }) => id));
+    const { pods } = this.loaded.config;
+    const upPods = pods.filter(({ name }) => up.has(`pod ${name}`)).length;
+    return { up: upPods, failed: pods.length - upPods };
+  }
+
   private flowCounts(): AgentStatus["flows"] {
     const { size, capacity } = this.flowReport;
     return { flows: size, capacity, egress: this.flowReport.count({ flags: FLAG_EGRESS }) };
@@ -421,8 +470,17 @@ export class Agent {
     return nodeTables({ config: loaded.config, reconciler, publisher, services });
   }
 
-  counters(): CounterSnapshot {
-    return this.worker!.counters();
+  counters(): CounterReport {
+    return counterReport(this.sources(), (this.parts.clock ?? SYSTEM_CLOCK).now());
+  }
+
+  private sources(): CounterSources {
+    return {
+      worker: this.worker!,
+      services: this.services,
+      vteps: this.loaded.config.vteps,
+      vtepIndex: (node) => this.reconciler?.vtepIndex(node),
+    };
   }
 
   /** Ends the worker and lets go of everything; devices, routes and the record stay. */
@@ -432,7 +490,7 @@ export class Agent {
     for (const timer of this.timers) clearInterval(timer);
     this.unwatch();
     if (this.changed !== null) clearTimeout(this.changed);
-    await Promise.all([this.server.close(), this.healthServers.close()]);
+    await Promise.all([this.server.close(), this.healthServers.close(), this.metricsServer.close()]);
     this.udpPorts.close();
     await this.reconciler!.halt();
     // Others take its addresses over while it still forwards what comes for them.

@@ -15,6 +15,8 @@ export type Topic =
   | "announcement"
   | "tables"
   | "nodeTables"
+  | "services"
+  | "vteps"
   | "flows"
   | "flowRecords"
   | "flowStats"

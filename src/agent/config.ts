@@ -36,6 +36,15 @@ const MAX_PODS = MAX_PORTS - RESERVED_PORTS;
 /** sun_path holds 108 bytes; our socket's name and a margin go off. */
 const MAX_STATE_DIR = 90;
 
+/** Where an agent serves metrics: to this machine. */
+export const DEFAULT_METRICS = "127.0.0.1:9475";
+
+/** ADDRESS:PORT, or null for "off"; undefined where it is neither. */
+export function parseMetricsAddress(text: string): string | null | undefined {
+  if (text === "off") return null;
+  return isSocketAddress(text) ? text : undefined;
+}
+
 /** Flows that are tracked at once: 22 MiB when all are in use. */
 export const DEFAULT_MAX_FLOWS = 131_072;
 /** Smallest and largest flow table. */
@@ -391,6 +400,11 @@ const schema = z.strictObject({
     })
     .optional(),
   announce: announceSchema.optional(),
+  metrics: textField(
+    (text) => parseMetricsAddress(text) !== undefined,
+    "is no ADDRESS:PORT",
+    `Leave it out for ${DEFAULT_METRICS}, or write "off".`,
+  ).optional(),
   dataplane: z.strictObject({
     tunnelGso: z.enum(["auto", "on", "off"]).optional(),
     uso: z.enum(["auto", "on", "off"]).optional(),
@@ -481,6 +495,7 @@ function withDefaults(raw: z.infer<typeof schema>): AgentConfig {
     services: raw.services,
     serviceHost: serviceHostOf(raw),
     announce: announceOf(raw),
+    metrics: parseMetricsAddress(raw.metrics ?? DEFAULT_METRICS) ?? null,
     dataplane: {
       tunnelGso: raw.dataplane.tunnelGso ?? "auto",
       uso: raw.dataplane.uso ?? "auto",

@@ -62,7 +62,7 @@ export interface KubeSourceOptions {
   api: KubeApi;
   claimer: BlockClaimer;
   /** What the config takes over as it is. */
-  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">;
+  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "metrics" | "dataplane">;
   /** Path of a pod's network namespace; see desired/pods netnsPath. */
   podNetns: string;
   /** Services may have external addresses in these alone. Default: in none. */
@@ -562,7 +562,7 @@ export class KubeSource {
 
   /** Null where the API does not describe this node fully: the last config stands. */
   private compile(): AgentConfig | null {
-    const { node, stateDir, underlay, dataplane } = this.options.base;
+    const { node, stateDir, underlay, metrics, dataplane } = this.options.base;
     const { podPool, blocks, vteps, problems } = this.overlay.compile();
     const { pods, problems: podProblems } = this.localPods.compile(podPool);
     const lacking =
@@ -577,7 +577,7 @@ export class KubeSource {
     this.hosted ??= this.hostedNow();
     const { tunnelAddress, hosted: serviceHost, announced: announce } = this;
     const compiled = { podPool, blocks, tunnelAddress, vteps, pods, services: [] };
-    return { node, stateDir, underlay, ...compiled, serviceHost, announce, dataplane };
+    return { node, stateDir, underlay, ...compiled, serviceHost, announce, metrics, dataplane };
   }
 
   private save(config: AgentConfig): void {

@@ -18,7 +18,7 @@ export function saveConfig(config: AgentConfig): void {
  * @param base what the command line says; it counts where it differs
  */
 export function readLastConfig(
-  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">,
+  base: Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "metrics" | "dataplane">,
 ): AgentConfig | null {
   try {
     const text = readFileSync(new StateDir(base.stateDir).configFile, "utf8");

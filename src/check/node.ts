@@ -79,6 +79,7 @@ function describe({ pools, blocks, nodes, pods }: IpamObjects, status: AgentStat
     }),
     serviceHost: status.serviceHost,
     announce: null,
+    metrics: status.metrics,
     services: [],
     dataplane: {
       tunnelGso: status.dataplane.send === "tunnel-gso" ? "on" : "off",

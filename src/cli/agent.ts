@@ -71,6 +71,7 @@ export function agentCommand(): Command {
       "--healthz-bind-address <ip:port>",
       'where /healthz is served (default: 0.0.0.0:10256); "" for nowhere',
     )
+    .option("--metrics <ip:port>", 'where metrics are served (default: 127.0.0.1:9475); "off" for nowhere')
     .option(
       "--external-ip-range <cidr...>",
       "ranges in which Services may have external addresses (default: none, since whoever may write a\n" +

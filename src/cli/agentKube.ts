@@ -7,6 +7,7 @@ import {
   BFD_LIMITS,
   BFD_PROFILES,
   DEFAULT_MAX_FLOWS,
+  DEFAULT_METRICS,
   DEFAULT_PORT,
   DEFAULT_STATE_DIR,
   DEFAULT_VNI,
@@ -14,6 +15,7 @@ import {
   isBfdConfig,
   isFlowLimit,
   type LoadedConfig,
+  parseMetricsAddress,
 } from "../agent/config.js";
 import { KubeSource } from "../agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
@@ -63,6 +65,7 @@ export interface KubeAgentOptions {
   nodeportAddresses?: string[];
   localhostNodeports: boolean;
   healthzBindAddress?: string;
+  metrics?: string;
   tunnelGso?: "auto" | "on" | "off";
   uso?: "auto" | "on" | "off";
   threads?: string;
@@ -75,7 +78,7 @@ export interface KubeAgentOptions {
   metallbNamespace?: string;
 }
 
-type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "dataplane">;
+type Base = Pick<AgentConfig, "node" | "stateDir" | "underlay" | "serviceHost" | "metrics" | "dataplane">;
 
 /** Runs the agent. Where it runs the pods, it serves their logs and commands on the pod port. */
 export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
@@ -265,11 +268,19 @@ function baseOf(options: KubeAgentOptions): Base {
     vni: number("--vni", options.vni, 1, 0xffffff) ?? DEFAULT_VNI,
     mtu: number("--underlay-mtu", options.underlayMtu, 626, 65535) ?? null,
   };
+  const metrics = parseMetricsAddress(options.metrics ?? DEFAULT_METRICS);
+  if (metrics === undefined)
+    throw wrong(
+      "--metrics",
+      `"${options.metrics}" is no ADDRESS:PORT`,
+      `Write e.g. ${DEFAULT_METRICS}, or off.`,
+    );
   return {
     node,
     stateDir,
     underlay,
     serviceHost: serviceHostOf(options, underlay),
+    metrics,
     dataplane: {
       tunnelGso: options.tunnelGso ?? "auto",
       uso: options.uso ?? "auto",

@@ -2,7 +2,6 @@
 import { join } from "node:path";
 import { Command } from "commander";
 import type { AgentStatus } from "../agent/Agent.js";
-import type { CounterSnapshot } from "../worker/control.js";
 
 interface Options {
   config?: string;
@@ -28,24 +27,19 @@ async function run(options: Options): Promise<void> {
   try {
     const directory = await stateDirectory(options);
     const socket = join(directory, "agent.sock");
-    const [status, counters] = await Promise.all([
-      ask<AgentStatus>(socket, "status"),
-      ask<CounterSnapshot>(socket, "counters"),
-    ]).catch((error: NodeJS.ErrnoException) => {
+    const status = await ask<AgentStatus>(socket, "status").catch((error: NodeJS.ErrnoException) => {
       const none = error.code === "ENOENT" || error.code === "ECONNREFUSED";
       throw new Error(none ? `no agent runs on ${directory}; start one with podwire agent` : error.message);
     });
-    process.stdout.write(
-      options.json ? `${JSON.stringify({ ...status, counters }, null, 2)}\n` : text(status, counters),
-    );
+    process.stdout.write(options.json ? `${JSON.stringify(status, null, 2)}\n` : text(status));
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n`);
     process.exitCode = 1;
   }
 }
 
-function text(status: AgentStatus, counters: CounterSnapshot): string {
-  const { underlay, dataplane } = status;
+function text(status: AgentStatus): string {
+  const { underlay, dataplane, counters } = status;
   const send = dataplane.send === "tunnel-gso" ? "tunnel GSO" : "UDP_SEGMENT";
   const lines = [
     `node       ${status.node} (process ${status.pid}, since ${status.startedAt})`,

@@ -7,7 +7,7 @@
  *   of a Service           what of its flows goes on, by direction
  *
  * Neighbouring rows are mostly of one flow, so that sums are kept in registers and written when the
- * VTEP or the Service changes.
+ * VTEP or the Service changes. They are int32: a batch is 256 rows of 64 KiB at most.
  */
 import { HELD, TO_TAP, TO_VTEP } from "../packet/Batch.js";
 import { serviceTraffic, TRAFFIC_SERVICES, TRAFFIC_WORDS } from "../packet/counters.js";
@@ -22,7 +22,7 @@ const DIRECTION_WORDS = 2;
 export function account(dp: Dataplane): void {
   const { batch, traffic, flows } = dp;
   const { words } = flows;
-  const { verdict, vtep, out, flow, direction, length, segments, short, gsoType } = batch;
+  const { verdict, vtep, out, flow, direction, length, segments, short, gsoType, gsoSize } = batch;
   let link = 0;
   let linkPackets = 0;
   let linkBytes = 0;
@@ -37,14 +37,15 @@ export function account(dp: Dataplane): void {
     if (v === HELD) continue;
     const forwarded = v === TO_TAP || v === TO_VTEP;
     let packets = segments[i];
-    let bytes = length[i] * packets - short[i];
+    let bytes = (Math.imul(length[i], packets) - short[i]) | 0;
     if (gsoType[i] !== virtioNet.GSO_NONE && forwarded) {
       const headers = segmentHeaders(dp, i);
-      packets = Math.ceil((length[i] - headers) / batch.gsoSize[i]);
-      bytes = length[i] + (packets - 1) * headers;
+      packets = ((length[i] - headers + gsoSize[i] - 1) / gsoSize[i]) | 0;
+      bytes = (length[i] + Math.imul(packets - 1, headers)) | 0;
     }
-    if (vtep[i] >= 0 || v === TO_VTEP) {
-      const at = vtep[i] >= 0 ? vtep[i] * TRAFFIC_WORDS : out[i] * TRAFFIC_WORDS + DIRECTION_WORDS;
+    const from = vtep[i];
+    if (from >= 0 || v === TO_VTEP) {
+      const at = from >= 0 ? from * TRAFFIC_WORDS : out[i] * TRAFFIC_WORDS + DIRECTION_WORDS;
       if (at !== link) {
         traffic[link] += linkPackets;
         traffic[link + 1] += linkBytes;
@@ -52,8 +53,8 @@ export function account(dp: Dataplane): void {
         linkPackets = 0;
         linkBytes = 0;
       }
-      linkPackets += packets;
-      linkBytes += bytes;
+      linkPackets = (linkPackets + packets) | 0;
+      linkBytes = (linkBytes + bytes) | 0;
     }
     if (flow[i] < 0 || !forwarded) continue;
     if (flow[i] !== lastFlow || direction[i] !== lastDirection) {
@@ -68,8 +69,8 @@ export function account(dp: Dataplane): void {
         serviceBytes = 0;
       }
     }
-    servicePackets += packets;
-    serviceBytes += bytes;
+    servicePackets = (servicePackets + packets) | 0;
+    serviceBytes = (serviceBytes + bytes) | 0;
   }
   traffic[link] += linkPackets;
   traffic[link + 1] += linkBytes;

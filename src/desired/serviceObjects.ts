@@ -40,7 +40,12 @@ export interface ServiceObject {
 
 /** What is read of an EndpointSlice. */
 export interface EndpointSliceObject {
-  metadata: { name?: string; namespace?: string; labels?: Record<string, string> };
+  metadata: {
+    name?: string;
+    namespace?: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+  };
   addressType: string;
   ports?: { name?: string; protocol?: string; port?: number }[] | null;
   endpoints?:

@@ -103,6 +103,8 @@ export interface ServicesChange {
   removedBackends: RemovedBackend[];
   /** Numbers of service ports that are gone. Their flows go on, as kube-proxy's do. */
   removedServices: number[];
+  /** When the pods or Services changed that slices taken over since the last time follow; Unix milliseconds. */
+  triggers: number[];
   problems: string[];
 }
 
@@ -122,6 +124,27 @@ export interface ServiceVip {
     /** Names of the nodes that have an endpoint that is ready or serving; "" for one without a node. */
     endpointNodes: ReadonlySet<string>;
   }[];
+}
+
+/** How much has changed. */
+export interface ServiceChanges {
+  services: { total: number; pending: number };
+  endpoints: { total: number; pending: number };
+}
+
+/** A service port, for those who list them. */
+export interface ServicePortSummary {
+  /** Number of the service port. */
+  id: number;
+  namespace: string;
+  name: string;
+  port: ServicePort;
+  /** Addresses as int32. */
+  clusterIp: number;
+  loadBalancerIps: readonly number[];
+  externalIps: readonly number[];
+  /** Endpoints that serve, in the whole cluster. */
+  serving: number;
 }
 
 /** Who has a number, for those who show it. */
@@ -168,6 +191,8 @@ interface Backend {
   users: number;
 }
 
+/** When what made an EndpointSlice change happened (EndpointSlice API). */
+const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
 const SLOT_MASK = SERVICE_SLOTS - 1;
 /** Keys of a State's problems that are the Service object's own, and of those with its endpoints. */
 const OWN = "";
@@ -188,6 +213,11 @@ export class Services {
   #pools: readonly Ipv4Prefix[] = [];
   #node: ServiceNode;
   #lastService = 0;
+  /** Changes taken over so far, and how many of them the last `compile` has seen. */
+  readonly #seen = { services: 0, endpoints: 0 };
+  #compiled = { services: 0, endpoints: 0 };
+  /** Of slices that changed since: when what made them change happened (EndpointSlice's annotation). */
+  #triggers: number[] = [];
   /** Low bits of the numbers in use, and 0, which stands for no Service. */
   readonly #slots = new Set([0]);
   #lastBackend = 0;
@@ -210,6 +240,7 @@ export class Services {
     own.facts = facts;
     own.problems.set(OWN, problems);
     this.#changed.add(key);
+    this.#seen.services++;
     return true;
   }
 
@@ -220,6 +251,7 @@ export class Services {
     state.facts = null;
     state.problems.delete(OWN);
     this.#changed.add(key);
+    this.#seen.services++;
     return true;
   }
 
@@ -239,6 +271,9 @@ export class Services {
     state.problems.set(name, problems);
     this.#sliceOwners.set(`${namespace}/${name}`, key);
     this.#changed.add(key);
+    this.#seen.endpoints++;
+    const trigger = Date.parse(object.metadata.annotations?.[TRIGGER_TIME] ?? "");
+    if (!Number.isNaN(trigger)) this.#triggers.push(trigger);
     return true;
   }
 
@@ -250,6 +285,7 @@ export class Services {
     state.slices.delete(name);
     state.problems.delete(name);
     this.#changed.add(key);
+    this.#seen.endpoints++;
     return true;
   }
 
@@ -273,6 +309,7 @@ export class Services {
   /** Brings the table up to date. What is reported is the difference to the last time. */
   compile(): ServicesChange {
     const change: Omit<ServicesChange, "image" | "problems"> = {
+      triggers: this.#triggers,
       services: [],
       removedBackends: [],
       removedServices: [],
@@ -281,6 +318,8 @@ export class Services {
     const released: number[] = [];
     for (const key of this.#changed) this.#compileService(key, change, touched, released);
     this.#changed.clear();
+    this.#triggers = [];
+    this.#compiled = { ...this.#seen };
     for (const frontend of touched) this.#settle(frontend);
     for (const segment of released) this.#table.release(segment);
     return { ...change, image: this.#table.commit(), problems: this.#problems() };
@@ -378,6 +417,40 @@ export class Services {
       port,
       endpoints: [...endpoints].map(([key, endpoint]) => ({ endpoint, l4Port: keyPort(key) })),
     };
+  }
+
+  /** Every service port that the last `compile` made. */
+  *ports(): Generator<ServicePortSummary> {
+    for (const { facts, ports } of this.#services.values()) {
+      if (facts === null) continue;
+      const { namespace, name, clusterIp, loadBalancerIps, externalIps } = facts;
+      for (const { id, port, serving } of ports.values())
+        yield { id, namespace, name, port, clusterIp, loadBalancerIps, externalIps, serving: serving.length };
+    }
+  }
+
+  /** Changes taken over so far, and those of them that are not compiled yet. */
+  get changes(): ServiceChanges {
+    const [seen, compiled] = [this.#seen, this.#compiled];
+    return {
+      services: { total: seen.services, pending: seen.services - compiled.services },
+      endpoints: { total: seen.endpoints, pending: seen.endpoints - compiled.endpoints },
+    };
+  }
+
+  /** Service ports with traffic policy Local that nobody on this node serves, though somebody elsewhere does. */
+  withoutLocalEndpoints(): { internal: number; external: number } {
+    const count = { internal: 0, external: 0 };
+    for (const { ports } of this.#services.values())
+      for (const { claims } of ports.values()) {
+        const drops = (clusterIp: boolean, ring: "inside" | "outside") =>
+          claims.some(
+            ({ row }) => ((row.flags & FRONTEND_CLUSTER_IP) !== 0) === clusterIp && row[ring] === RING_DROP,
+          );
+        if (drops(true, "inside")) count.internal++;
+        if (drops(false, "outside")) count.external++;
+      }
+    return count;
   }
 
   /** Rings built so far. */

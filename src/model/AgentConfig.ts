@@ -36,6 +36,8 @@ export interface AgentConfig {
   announce: AnnounceConfig | null;
   /** Services of a config file; empty where they come from an API. */
   services: ServiceConfig[];
+  /** Where metrics are served, ADDRESS:PORT; null for nowhere. Default 127.0.0.1:9475. */
+  metrics: string | null;
   dataplane: {
     /** Tunnel GSO device (kernel >= 6.17). auto: where the kernel has it. Default auto. */
     tunnelGso: "auto" | "on" | "off";

@@ -299,6 +299,11 @@ export class Reconciler {
     };
   }
 
+  /** Index that the worker's tables have for the VTEP of a node; undefined where they have none. */
+  vtepIndex(node: string): number | undefined {
+    return this.vteps.get(node);
+  }
+
   /** What the worker's tables hold: the last image that it took over. Null before the first. */
   tables(): TableInput | null {
     return this.inUse;

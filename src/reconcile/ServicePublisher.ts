@@ -17,6 +17,19 @@ import type { ServiceImage } from "../tables/ServiceTable.js";
 import type { WorkerControl } from "../worker/control.js";
 import { type Log, SILENT } from "./Log.js";
 
+/** Told of passes, for metrics. */
+export interface PublishObserver {
+  /** A pass was asked for. */
+  queued(): void;
+  /**
+   * A pass is over that took so many milliseconds and brought everything to the dataplane. `triggers`:
+   * when what it brought had happened, Unix milliseconds.
+   */
+  published(durationMs: number, triggers: readonly number[]): void;
+}
+
+const NOBODY: PublishObserver = { queued: () => {}, published: () => {} };
+
 export class ServicePublisher {
   private queue: Promise<void> = Promise.resolve();
   private waiting: Promise<void> | null = null;
@@ -26,6 +39,8 @@ export class ServicePublisher {
   private removed: RemovedBackend[] = [];
   /** Service ports that are gone and whose counts the worker may still have. */
   private removedServices: number[] = [];
+  /** Of changes that are compiled and not all published. */
+  private triggers: number[] = [];
   private readonly told = new Set<string>();
   private failed = false;
 
@@ -33,6 +48,7 @@ export class ServicePublisher {
     private readonly services: Services,
     private worker: WorkerControl,
     private readonly log: Log = SILENT,
+    private readonly observer: PublishObserver = NOBODY,
   ) {}
 
   /**
@@ -40,6 +56,7 @@ export class ServicePublisher {
    * rejects.
    */
   publish(): Promise<void> {
+    this.observer.queued();
     this.waiting ??= this.enqueue(async () => {
       this.waiting = null;
       try {
@@ -80,8 +97,16 @@ export class ServicePublisher {
   }
 
   private async pass(): Promise<void> {
-    const { image, removedBackends, removedServices, services, problems } = this.services.compile();
+    const start = performance.now();
+    await this.bring();
+    this.observer.published(performance.now() - start, this.triggers);
+    this.triggers = [];
+  }
+
+  private async bring(): Promise<void> {
+    const { triggers, image, removedBackends, removedServices, services, problems } = this.services.compile();
     this.removedServices.push(...removedServices);
+    this.triggers.push(...triggers);
     for (const backend of removedBackends) if (backend.protocol === "UDP") this.removed.push(backend);
     this.tell(problems);
     if (image.generation !== this.adopted?.generation) {

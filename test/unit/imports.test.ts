@@ -48,10 +48,14 @@ const TABLE: Record<string, Rule> = {
     "packet/layout",
     // Names of BFD's states.
     "wire/bfd",
+    "packet/DropReason",
     "binding",
     "kube",
+    "metrics",
     "runtime",
   ]),
+  // Serving metrics, and those of the cluster; an agent's own are in agent.
+  metrics: free(["kube", "ipam", "model"]),
   kube: free([]),
   runtime: free(["kube"]),
   ipam: free(["model", "kube"]),
@@ -90,6 +94,7 @@ const TABLE: Record<string, Rule> = {
     "ipam",
     "kube",
     "lab",
+    "metrics",
     "model",
     "runtime",
     "tables",

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -47,6 +48,7 @@ function text(change: Record<string, unknown> = {}): string {
       podPool: "10.1.0.0/16",
       blocks: ["10.1.235.192/26"],
       pods: [{ name: "default/a", netns: "/run/netns/a", address: "10.1.235.193" }],
+      metrics: "off",
       ...change,
     },
     null,
@@ -106,6 +108,93 @@ beforeEach(() => {
 afterEach(async () => {
   for (const agent of agents) await agent.stop();
   rmSync(base, { recursive: true, force: true });
+});
+
+describe("what is counted", () => {
+  const worker01 = { node: "k8s-worker01", address: "192.168.2.31", blocks: ["10.1.79.64/26"] };
+  const worker02 = { node: "k8s-worker02", address: "192.168.2.32", blocks: ["10.1.69.192/26"] };
+  const services = [
+    { name: "default/dns", clusterIP: "10.152.183.10", ports: [{ port: 53, protocol: "UDP" }], backends: [] },
+    {
+      name: "default/web",
+      clusterIP: "10.152.183.11",
+      loadBalancerIPs: ["192.168.2.36"],
+      ports: [{ name: "http", port: 80, nodePort: 30080 }],
+      backends: [{ address: "10.1.79.65" }, { address: "10.1.79.66" }],
+    },
+  ];
+  const change = { vteps: [worker01, worker02], services, serviceHost: { healthz: null } };
+  const count = (packets: number) => ({ packets, bytes: 10 * packets });
+  const none = count(0);
+
+  /** An agent whose worker has counted traffic with the second VTEP, and of the second Service. */
+  async function counted(more: Record<string, unknown> = {}): Promise<Agent> {
+    const agent = await start({ ...change, ...more });
+    const { worker } = workers[0]!;
+    const index = worker.tables.vteps.find(({ address }) => address === parseIpv4("192.168.2.32"))!.index;
+    worker.vteps.set(index, { received: count(1), sent: count(2) });
+    const row = worker.services.find(parseIpv4("10.152.183.11")!, 6, 80);
+    worker.served.set(worker.services.service(row), { requests: count(3), replies: count(4) });
+    return agent;
+  }
+
+  test("stands under names of nodes and Services", async () => {
+    await counted();
+    const socket = join(base, "state/agent.sock");
+    const all = async (topic: "services" | "vteps") => {
+      const items: unknown[] = [];
+      for await (const item of askAll(socket, topic)) items.push(item);
+      return items;
+    };
+    expect(await all("vteps")).toEqual([
+      { node: "k8s-worker01", address: "192.168.2.31", received: none, sent: none },
+      { node: "k8s-worker02", address: "192.168.2.32", received: count(1), sent: count(2) },
+    ]);
+    const [dns, web] = (await all("services")) as [object, object];
+    expect(dns).toMatchObject({ name: "dns", port: "53", protocol: "UDP", endpoints: 0, requests: none });
+    expect(web).toEqual({
+      namespace: "default",
+      name: "web",
+      port: "http",
+      protocol: "TCP",
+      clusterIP: "10.152.183.11",
+      l4Port: 80,
+      nodePort: 30080,
+      externalIPs: ["192.168.2.36"],
+      endpoints: 2,
+      requests: count(3),
+      replies: count(4),
+    });
+    // Of the many Services of a cluster, those that this node had to do with.
+    const { services: served } = await ask<ReturnType<Agent["counters"]>>(socket, "counters");
+    expect(served).toEqual([web]);
+  });
+
+  test("is served to Prometheus where the config says, while it says so", async () => {
+    const holder = createServer().listen(0, "127.0.0.1");
+    await once(holder, "listening");
+    const { port } = holder.address() as AddressInfo;
+    await new Promise((resolve) => holder.close(resolve));
+    const agent = await counted({ metrics: `127.0.0.1:${port}` });
+    const scrape = async () => (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    const body = await waitFor(scrape);
+    expect(body).toContain('podwire_vtep_packets_total{node="k8s-worker02",direction="sent"} 2\n');
+    expect(body).toContain(
+      'podwire_service_bytes_total{namespace="default",service="web",port="http",protocol="TCP",direction="reply"} 40\n',
+    );
+    expect(body).toMatch(/^kubeproxy_sync_proxy_rules_duration_seconds_count\{ip_family="IPv4"\} 1$/m);
+    expect(body).toContain('podwire_drops_total{reason="noRoute"} 1\n');
+    expect(body).toContain('podwire_drops_total{reason="ttlExceeded"} 0\n');
+    expect(agent.status().metrics).toBe(`127.0.0.1:${port}`);
+    await agent.reload(text(change));
+    await waitFor(() =>
+      scrape().then(
+        () => false,
+        () => true,
+      ),
+    );
+    expect(agent.status().metrics).toBeNull();
+  });
 });
 
 describe("a machine that is not fit", () => {
@@ -311,7 +400,9 @@ describe("running", () => {
   test("answers on its socket", async () => {
     const agent = await start();
     const status = await ask<ReturnType<Agent["status"]>>(join(base, "state/agent.sock"), "status");
-    expect(status).toEqual(JSON.parse(JSON.stringify(agent.status())));
+    const now = JSON.parse(JSON.stringify(agent.status())) as typeof status;
+    expect(status).toEqual({ ...now, counters: { ...now.counters, takenAtMs: status.counters.takenAtMs } });
+    expect(now.counters.takenAtMs).toBeGreaterThan(status.counters.takenAtMs);
     expect(status).toMatchObject({
       node: "k8s-master",
       underlay: { mtu: 1500 },

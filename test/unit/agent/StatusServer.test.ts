@@ -21,6 +21,8 @@ beforeEach(async () => {
       throw new Error("no worker");
     },
     flows: ({ count }) => numbers(Number(count)),
+    services: () => null,
+    vteps: () => null,
     flowStats: () => null,
     flushFlows: async ({ protocol }) => ({ removed: protocol }),
   });

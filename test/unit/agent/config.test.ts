@@ -60,6 +60,7 @@ describe("a good config", () => {
       ],
       serviceHost: null,
       announce: null,
+      metrics: "127.0.0.1:9475",
       services: [],
       dataplane: {
         tunnelGso: "auto",
@@ -79,6 +80,17 @@ describe("a good config", () => {
     );
     expect(config.pods).toEqual([]);
     expect(config.vteps[0]!.port).toBe(8472);
+  });
+});
+
+describe("metrics", () => {
+  const parse = (metrics: string) => parseConfig("agent.yaml", `${GOOD}metrics: ${metrics}\n`).config.metrics;
+  test("an address, or off", () => {
+    expect(parse("192.168.2.30:9475")).toBe("192.168.2.30:9475");
+    expect([parse("off"), parse('"off"')]).toEqual([null, null]);
+  });
+  test.each(["9475", "localhost:9475", '""', "127.0.0.1:0"])("%s is refused", (text) => {
+    expect(() => parse(text)).toThrow(/metrics: .*(is no ADDRESS:PORT|must be a text)/);
   });
 });
 

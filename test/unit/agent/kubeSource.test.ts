@@ -91,6 +91,7 @@ function baseOf(node: string, address: string) {
   return {
     node,
     stateDir: join(base, node),
+    metrics: null,
     underlay: { address, port: 4789, vni: 4096, mtu: null },
     serviceHost: null,
     dataplane: {

@@ -97,6 +97,7 @@ function source(node: string, address: string): KubeSource {
       stateDir: join(base, node),
       underlay: { address, port: 4789, vni: 4096, mtu: null },
       serviceHost: { ...SERVICE_HOST_DEFAULTS, healthz: null },
+      metrics: null,
       dataplane: {
         tunnelGso: "off",
         uso: "auto",

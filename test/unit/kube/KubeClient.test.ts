@@ -242,6 +242,7 @@ describe("join", () => {
         stateDir: "/nowhere",
         underlay: { address: "192.168.2.31", port: 4789, vni: 4096, mtu: null },
         serviceHost: null,
+        metrics: null,
         dataplane: {
           tunnelGso: "auto",
           uso: "auto",

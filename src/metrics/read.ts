@@ -1,0 +1,101 @@
+/**
+ * Metrics whose values lie elsewhere and are read when somebody asks: prom-client's own keep a copy
+ * behind a hash of labels, which for 10,000 Services would be written at each scrape.
+ */
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+
+/** One value, and its labels. */
+export interface Sample {
+  labels: Readonly<Record<string, string>>;
+  value: number;
+}
+
+/** What a histogram is made of; `counts` has one more than `bounds`, for what is beyond. */
+export interface Distribution {
+  /** Upper bounds, inclusive, ascending. */
+  bounds: readonly number[];
+  /** Observations in each interval, not cumulative. */
+  counts: readonly number[];
+  sum: number;
+}
+
+interface Description {
+  name: string;
+  help: string;
+}
+
+type Values = number | Iterable<Sample>;
+type Read = () => Values | Promise<Values>;
+
+/** Only ever grows, but for the restart of what it is read from. */
+export function readCounter(register: Registry, description: Description, read: Read): void {
+  new ReadCounter(register, description, read);
+}
+
+export function readGauge(register: Registry, description: Description, read: Read): void {
+  new ReadGauge(register, description, read);
+}
+
+export function readHistogram(register: Registry, description: Description, read: () => Distribution): void {
+  new ReadHistogram(register, description, read);
+}
+
+async function samples(read: Read): Promise<Sample[]> {
+  const values = await read();
+  return typeof values === "number" ? [{ labels: {}, value: values }] : [...values];
+}
+
+class ReadCounter extends Counter {
+  readonly #read: Read;
+
+  constructor(register: Registry, description: Description, read: Read) {
+    super({ ...description, registers: [register] });
+    this.#read = read;
+  }
+
+  override async get() {
+    return { ...(await super.get()), values: await samples(this.#read) };
+  }
+}
+
+class ReadGauge extends Gauge {
+  readonly #read: Read;
+
+  constructor(register: Registry, description: Description, read: Read) {
+    super({ ...description, registers: [register] });
+    this.#read = read;
+  }
+
+  override async get() {
+    return { ...(await super.get()), values: await samples(this.#read) };
+  }
+}
+
+class ReadHistogram extends Histogram {
+  readonly #description: Description;
+  readonly #read: () => Distribution;
+
+  constructor(register: Registry, description: Description, read: () => Distribution) {
+    super({ ...description, registers: [register] });
+    this.#description = description;
+    this.#read = read;
+  }
+
+  /** What the registry, and Histogram.get, ask for. */
+  async getForPromString() {
+    const { name, help } = this.#description;
+    const { bounds, counts, sum } = this.#read();
+    let total = 0;
+    const buckets = counts.map((count, i) => {
+      total += count;
+      const le = i < bounds.length ? bounds[i]! : "+Inf";
+      return { metricName: `${name}_bucket`, labels: { le }, value: total };
+    });
+    const values = [
+      ...buckets,
+      { metricName: `${name}_sum`, labels: {}, value: sum },
+      { metricName: `${name}_count`, labels: {}, value: total },
+    ];
+    return { name, help, type: "histogram", aggregator: "sum", values };
+  }
+}
