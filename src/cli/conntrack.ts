@@ -1,11 +1,10 @@
 /** `podwire conntrack`: the flows that the agent on this node tracks, in the manner of conntrack(8). */
-import { join } from "node:path";
 import { Command, Option } from "commander";
 import type { FlowQuery, FlowStats, FlowView, FlowViewKey } from "../agent/flowReport.js";
+import { type DirectoryOptions, directoryOptions, withAgent, write } from "./agentSocket.js";
 
-interface Options {
-  config?: string;
-  stateDir?: string;
+/** Options of `filtered`. */
+export interface FilterOptions extends DirectoryOptions {
   proto?: string;
   state?: string;
   origSrc?: string;
@@ -18,6 +17,9 @@ interface Options {
   replyPortDst?: string;
   service?: string;
   ingress?: string;
+}
+
+interface Options extends FilterOptions {
   output?: "json" | "wide";
   json?: true;
 }
@@ -51,22 +53,16 @@ export function conntrackCommand(): Command {
         .action((options: Options) => run(options, flush)),
     )
     .addCommand(
-      directory(new Command("stats"))
+      directoryOptions(new Command("stats"))
         .description("show how full the table is, and what became of flows")
         .option("--json", "print JSON")
         .action((options: Options) => run(options, stats)),
     );
 }
 
-function directory(command: Command): Command {
-  return command
-    .option("-c, --config <file>", "config file that names the state directory")
-    .option("--state-dir <dir>", "the state directory (default: /run/podwire)");
-}
-
-/** With conntrack's options for a filter, and ours. */
-function filtered(name: string): Command {
-  return directory(new Command(name))
+/** A command with conntrack's options for a filter, and ours. */
+export function filtered(name: string): Command {
+  return directoryOptions(new Command(name))
     .option("-p, --proto <name>", "tcp, udp, icmp, sctp, or a number")
     .option("-s, --orig-src <address[/length]>", "client")
     .option("-d, --orig-dst <address[/length]>", "what the client asked for")
@@ -82,21 +78,8 @@ function filtered(name: string): Command {
 }
 
 /** Runs a subcommand's work on the agent's socket. */
-async function run(
-  options: Options,
-  work: (socket: string, options: Options) => Promise<void>,
-): Promise<void> {
-  const { stateDirectory } = await import("./stateDirectory.js");
-  try {
-    const directory = await stateDirectory(options);
-    await work(join(directory, "agent.sock"), options).catch((error: NodeJS.ErrnoException) => {
-      const none = error.code === "ENOENT" || error.code === "ECONNREFUSED";
-      throw none ? new Error(`no agent runs on ${directory}; start one with podwire agent`) : error;
-    });
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n`);
-    process.exitCode = 1;
-  }
+function run(options: Options, work: (socket: string, options: Options) => Promise<void>): Promise<void> {
+  return withAgent(options, (socket) => work(socket, options));
 }
 
 async function list(socket: string, options: Options): Promise<void> {
@@ -136,16 +119,10 @@ async function stats(socket: string, options: Options): Promise<void> {
   for (const [name, value] of rows) process.stdout.write(`${name.padEnd(18)}${value}\n`);
 }
 
-/** Resolves when there is room for more. */
-function write(text: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
-  });
-}
-
 // ---- filter -----------------------------------------------------------------------------------
 
-function queryOf(options: Options): FlowQuery {
+/** What the options of `filtered` ask for. Throws on a number that is none. */
+export function queryOf(options: FilterOptions): FlowQuery {
   const { proto, origSrc, origDst, replySrc, replyDst, state, service, ingress } = options;
   return {
     protocol:

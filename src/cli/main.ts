@@ -24,6 +24,14 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "show what the agent on this node does",
     load: async () => (await import("./status.js")).statusCommand(),
   },
+  get: {
+    summary: "list flows, Services, nodes and drops with their counts",
+    load: async () => (await import("./get.js")).getCommand(),
+  },
+  top: {
+    summary: "show rates per Service and link, drops, and how long the dataplane's loop takes",
+    load: async () => (await import("./top.js")).topCommand(),
+  },
   conntrack: {
     summary: "show, count and remove the flows that the agent on this node tracks",
     load: async () => (await import("./conntrack.js")).conntrackCommand(),

@@ -1,11 +1,10 @@
 /** `podwire status`: asks the running agent and prints its answer. */
-import { join } from "node:path";
 import { Command } from "commander";
 import type { AgentStatus } from "../agent/Agent.js";
+import { type DirectoryOptions, withAgent } from "./agentSocket.js";
+import { table } from "./table.js";
 
-interface Options {
-  config?: string;
-  stateDir?: string;
+interface Options extends DirectoryOptions {
   json?: true;
 }
 
@@ -22,20 +21,11 @@ export function statusCommand(): Command {
 }
 
 async function run(options: Options): Promise<void> {
-  const { stateDirectory } = await import("./stateDirectory.js");
   const { ask } = await import("../agent/StatusServer.js");
-  try {
-    const directory = await stateDirectory(options);
-    const socket = join(directory, "agent.sock");
-    const status = await ask<AgentStatus>(socket, "status").catch((error: NodeJS.ErrnoException) => {
-      const none = error.code === "ENOENT" || error.code === "ECONNREFUSED";
-      throw new Error(none ? `no agent runs on ${directory}; start one with podwire agent` : error.message);
-    });
+  await withAgent(options, async (socket) => {
+    const status = await ask<AgentStatus>(socket, "status");
     process.stdout.write(options.json ? `${JSON.stringify(status, null, 2)}\n` : text(status));
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n`);
-    process.exitCode = 1;
-  }
+  });
 }
 
 function text(status: AgentStatus): string {
@@ -78,15 +68,4 @@ function text(status: AgentStatus): string {
       .map((device) => `failed     ${device.id}: ${device.message}`),
   ];
   return `${lines.join("\n")}\n`;
-}
-
-/** Columns as wide as their widest cell, two blanks between. */
-function table(head: string[], rows: string[][]): string[] {
-  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)));
-  return [head, ...rows].map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i]!))
-      .join("  ")
-      .trimEnd(),
-  );
 }
