@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import type { Service } from "../kube/types.js";
 import { logLevelOption, makeLog } from "./log.js";
+import { metricsOption, serveMetrics } from "./metrics.js";
 
 export const DEFAULT_DATA_DIR = "/var/lib/podwire/apiserver";
 
@@ -14,6 +15,7 @@ interface Options {
   addressGrace: number;
   watchHistory: number;
   minRequestTimeout: number;
+  metrics: string | null;
   logLevel: string;
 }
 
@@ -43,6 +45,7 @@ export function apiserverCommand(): Command {
       1800,
     )
     .option("--watch-history <changes>", "how many changes a watch can resume over", parsePositive, 10_000)
+    .addOption(metricsOption())
     .addOption(logLevelOption())
     .action(run);
 }
@@ -59,6 +62,7 @@ async function run(options: Options): Promise<void> {
     { SYSTEM_CLOCK },
     { serviceAllocator },
     { admitPools },
+    { registerIpam, registerLoadBalancer },
   ] = await Promise.all([
     import("../apiserver/ApiServer.js"),
     import("../apiserver/resources/index.js"),
@@ -69,6 +73,7 @@ async function run(options: Options): Promise<void> {
     import("../kube/Clock.js"),
     import("./serviceAllocator.js"),
     import("../vip/admitPools.js"),
+    import("../metrics/clusterMetrics.js"),
   ]);
   const log = await makeLog(options.logLevel);
   const { dataDir, address, port, serviceRange } = options;
@@ -103,16 +108,27 @@ async function run(options: Options): Promise<void> {
   // An address is looked at twice, so far apart.
   const grace = options.addressGrace * 1000;
   const collector = new Collector(server.kube, SYSTEM_CLOCK, { grace });
+  let collected = { suspected: 0, released: 0 };
   const collecting = options.controllers
     ? setInterval(() => {
-        collector.collect().catch((error) => log.warn({ error: String(error) }, "address collection failed"));
+        collector.collect().then(
+          ({ released, suspected }) => {
+            collected = { suspected, released: collected.released + released.length };
+          },
+          (error) => log.warn({ error: String(error) }, "address collection failed"),
+        );
       }, grace / 2)
     : undefined;
+  const closeMetrics = await serveMetrics(options.metrics, log, (registry) => {
+    registerIpam(registry, server.kube, () => collected);
+    registerLoadBalancer(registry, () => controllers?.poolUsage() ?? []);
+  });
   let stopping = false;
   const stop = async () => {
     if (stopping) return;
     stopping = true;
     clearInterval(collecting);
+    await closeMetrics();
     await controllers?.stop();
     await server.stop();
     log.info("API server stopped");

@@ -6,13 +6,16 @@ import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { Command } from "commander";
 import { METALLB_NAMESPACE } from "../model/metallb.js";
+import type { LoadBalancer } from "../vip/startLoadBalancer.js";
 import { logLevelOption, makeLog } from "./log.js";
+import { metricsOption, serveMetrics } from "./metrics.js";
 
 interface Options {
   kubeconfig?: string;
   namespace: string;
   leaseNamespace: string;
   lbClass?: string;
+  metrics: string | null;
   logLevel: string;
 }
 
@@ -30,22 +33,27 @@ export function controllerCommand(): Command {
     .option("-n, --namespace <name>", "namespace of the pools and advertisements", METALLB_NAMESPACE)
     .option("--lease-namespace <name>", "namespace of the Lease that elects the leader", "kube-system")
     .option("--lb-class <class>", "only Services with this spec.loadBalancerClass")
+    .addOption(metricsOption())
     .addOption(logLevelOption())
     .action(run);
 }
 
 async function run(options: Options): Promise<void> {
-  const [{ KubeClient }, { LeaderElector }, { startLoadBalancer }] = await Promise.all([
-    import("../kube/KubeClient.js"),
-    import("../kube/Lease.js"),
-    import("../vip/startLoadBalancer.js"),
-  ]);
+  const [{ KubeClient }, { LeaderElector }, { startLoadBalancer }, { registerLoadBalancer }] =
+    await Promise.all([
+      import("../kube/KubeClient.js"),
+      import("../kube/Lease.js"),
+      import("../vip/startLoadBalancer.js"),
+      import("../metrics/clusterMetrics.js"),
+    ]);
   const log = await makeLog(options.logLevel);
   const kube =
     options.kubeconfig === undefined
       ? await KubeClient.fromDefault()
       : await KubeClient.fromFile(options.kubeconfig);
   let stop: (() => Promise<void>) | undefined;
+  /** Of this term; null while another one leads. */
+  let leading: LoadBalancer | null = null;
   /** Ends of terms, which the next one waits for. */
   let ended = Promise.resolve();
   const elector = new LeaderElector(kube, {
@@ -55,13 +63,18 @@ async function run(options: Options): Promise<void> {
     onStarted: () => {
       const term = ended.then(() => {
         log.info("leading");
-        return startLoadBalancer(kube, {
+        leading = startLoadBalancer(kube, {
           namespace: options.namespace,
           loadBalancerClass: options.lbClass,
           onError: (key, error) => log.warn({ key, error: String(error) }, "failed; it is tried again"),
         });
+        return leading;
       });
-      stop = async () => (await term).stop();
+      stop = async () => {
+        const balancer = await term;
+        leading = null;
+        await balancer.stop();
+      };
     },
     onStopped: () => {
       log.info("no longer leading");
@@ -70,11 +83,15 @@ async function run(options: Options): Promise<void> {
     onError: (error) => log.warn({ error: String(error) }, "lease not renewed"),
   });
   elector.start();
+  const closeMetrics = await serveMetrics(options.metrics, log, (registry) =>
+    registerLoadBalancer(registry, () => leading?.usage() ?? []),
+  );
   log.info({ address: kube.address, namespace: options.namespace }, "controller started");
   let stopping = false;
   const end = async () => {
     if (stopping) return;
     stopping = true;
+    await closeMetrics();
     // The work ends before the lease is given up: two must not write.
     await stop?.();
     await elector.stop();

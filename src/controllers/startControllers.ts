@@ -56,6 +56,8 @@ export interface ControllerManager {
   ready: Promise<void>;
   /** Resolves when no controller has anything to do now, and their Events are written. */
   idle(): Promise<void>;
+  /** Load-balancer addresses that Services have and that are left, by pool. */
+  poolUsage(): { pool: string; assigned: number; available: number }[];
   stop(): Promise<void>;
 }
 
@@ -175,6 +177,10 @@ class Manager implements ControllerManager {
       await Promise.all([...this.#recorders.values()].map((recorder) => recorder.flush()));
       await new Promise((resolve) => setImmediate(resolve));
     }
+  }
+
+  poolUsage(): { pool: string; assigned: number; available: number }[] {
+    return this.#loadBalancer.usage();
   }
 
   async stop(): Promise<void> {

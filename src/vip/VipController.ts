@@ -154,6 +154,14 @@ export class VipController {
     await this.#recorder.flush();
   }
 
+  /** Addresses that Services have and that are left, by pool; none while no configuration holds. */
+  usage(): { pool: string; assigned: number; available: number }[] {
+    return [...(this.#configuration?.keys() ?? [])].map((pool) => ({
+      pool,
+      ...this.#allocator.counters(pool),
+    }));
+  }
+
   /** Turns that wait or are in work. */
   get size(): number {
     return this.#queue.size + this.#poolQueue.size + this.#advertisementQueue.size;

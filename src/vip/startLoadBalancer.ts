@@ -8,6 +8,8 @@ export interface LoadBalancer {
   ready: Promise<void>;
   /** Turns that wait or are in work. */
   readonly size: number;
+  /** Addresses that Services have and that are left, by pool; none while no configuration holds. */
+  usage(): { pool: string; assigned: number; available: number }[];
   /** Resolves when nothing is left to do now, and the Events are written. */
   idle(): Promise<void>;
   stop(): Promise<void>;
@@ -31,6 +33,7 @@ export function startLoadBalancer(
     get size() {
       return controller.size;
     },
+    usage: () => controller.usage(),
     idle: () => controller.idle(),
     stop: async () => {
       // A turn that waits for an answer ends with it; the controller must not take it for one.

@@ -89,6 +89,7 @@ describe("addresses", () => {
       'lb-apache-ds Normal IPAllocated: Assigned IP ["192.168.2.37"]',
       'lb-redis-ds Normal IPAllocated: Assigned IP ["192.168.2.38"]',
     ]);
+    expect(balancer.usage()).toEqual([{ pool: "default", assigned: 3, available: 2 }]);
     expect(kube.peek<IPAddressPool>(IPADDRESSPOOLS, "default", METALLB_NAMESPACE)!.status).toEqual({
       assignedIPv4: 3,
       assignedIPv6: 0,
