@@ -86,16 +86,17 @@ class ReadHistogram extends Histogram {
     const { name, help } = this.#description;
     const { bounds, counts, sum } = this.#read();
     let total = 0;
+    const value = (suffix: string, labels: Record<string, string | number>, value: number) => ({
+      metricName: `${name}_${suffix}`,
+      labels,
+      sharedLabels: {},
+      value,
+    });
     const buckets = counts.map((count, i) => {
       total += count;
-      const le = i < bounds.length ? bounds[i]! : "+Inf";
-      return { metricName: `${name}_bucket`, labels: { le }, value: total };
+      return value("bucket", { le: i < bounds.length ? bounds[i]! : "+Inf" }, total);
     });
-    const values = [
-      ...buckets,
-      { metricName: `${name}_sum`, labels: {}, value: sum },
-      { metricName: `${name}_count`, labels: {}, value: total },
-    ];
+    const values = [...buckets, value("sum", {}, sum), value("count", {}, total)];
     return { name, help, type: "histogram", aggregator: "sum", values };
   }
 }

@@ -1,76 +1,24 @@
 /** What an agent tells Prometheus, from sources of a test. */
 import { beforeEach, expect, test } from "vitest";
 import { AgentMetrics, type MetricSources } from "../../../src/agent/agentMetrics.js";
-import type { CounterReport } from "../../../src/agent/counterReport.js";
+import { fakeSources } from "../../support/metricSources.js";
 
 const START = Date.UTC(2026, 0, 1);
 let now: number;
 let asked: number;
+let sources: MetricSources;
 let metrics: AgentMetrics;
-
-const count = (packets: number) => ({ packets, bytes: packets * 100 });
-const report: CounterReport = {
-  received: 10,
-  forwarded: 7,
-  answered: 1,
-  dropped: { noRoute: 2 },
-  other: { receivedBytes: 1000, forwardedBytes: 700, breaths: 4, tableSwaps: 3, serviceSwaps: 5 },
-  loop: { boundsUs: [10, 1000], counts: [3, 1, 1], sumUs: 12_345 },
-  takenAtMs: 1,
-  vteps: [{ node: "k8s-worker01", address: "192.168.2.31", received: count(1), sent: count(2) }],
-  services: [
-    {
-      namespace: "default",
-      name: "lb-nginx-ds",
-      port: "http",
-      protocol: "TCP",
-      clusterIP: "10.152.183.7",
-      l4Port: 8080,
-      nodePort: 30800,
-      externalIPs: ["192.168.2.36"],
-      endpoints: 4,
-      requests: count(3),
-      replies: count(4),
-    },
-  ],
-  otherFlows: { requests: count(5), replies: count(6) },
-  ringsBuilt: 9,
-};
-
-const sources: MetricSources = {
-  node: "k8s-master",
-  counters: () => {
-    asked++;
-    return report;
-  },
-  dropReasons: ["noRoute", "martian"],
-  flows: () => ({
-    flows: 11,
-    capacity: 1024,
-    egress: 2,
-    counters: {
-      inserted: 20,
-      expired: 8,
-      removed: 1,
-      evictedExpired: 0,
-      evictedUnreplied: 0,
-      evictedClosing: 0,
-      refused: 0,
-    },
-  }),
-  services: () => ({
-    count: 3,
-    memory: 4096,
-    changes: { services: { total: 6, pending: 1 }, endpoints: { total: 12, pending: 2 } },
-    withoutLocalEndpoints: { internal: 0, external: 1 },
-  }),
-  pods: () => ({ up: 3, failed: 1 }),
-  healthy: () => true,
-};
+const all = fakeSources();
+const { announcement, ...rest } = all;
 
 beforeEach(() => {
   now = START;
   asked = 0;
+  const counters = () => {
+    asked++;
+    return all.counters();
+  };
+  sources = { ...rest, counters };
   metrics = new AgentMetrics(sources, () => now);
 });
 
@@ -157,13 +105,6 @@ test("publishing, as kube-proxy's rounds: how long, when, and since when it was 
 
 test("announcement, where there is one", async () => {
   expect((await lines()).filter((line) => /^(metallb|podwire_bfd)/.test(line))).toEqual([]);
-  const announcement = async () => ({
-    announced: [{ service: "default/lb-nginx-ds", address: "192.168.2.36" }],
-    sessions: [
-      { node: "k8s-worker01", up: true },
-      { node: "k8s-worker02", up: false },
-    ],
-  });
   metrics = new AgentMetrics({ ...sources, announcement }, () => now);
   const text = await lines();
   for (const line of [
