@@ -3,6 +3,8 @@
  * the servers in the remote pod (iperf3, nginx). Owns their start and end.
  */
 
+import type { ChildProcess } from "node:child_process";
+import { join } from "node:path";
 import type { Launcher } from "../command.js";
 import { inNetns } from "../command.js";
 import { Agents } from "../testbed/Agents.js";
@@ -21,8 +23,17 @@ import {
   nameSet,
   removeSets,
   SIDES,
+  workDirectory,
 } from "../testbed/topology.js";
 import type { Variant } from "./variants.js";
+
+const METRICS = "127.0.0.1:9475";
+/** A scrape that fails, or is no text of podwire's, ends it. */
+const SCRAPER = `
+setInterval(async () => {
+  const answer = await fetch(process.argv[1]).then((r) => r.text()).catch(String);
+  if (!answer.includes("podwire_frames_received_total")) { console.error(answer.slice(0, 500)); process.exit(1); }
+}, 1000)`;
 
 export class Testbed implements TestPath {
   readonly variant: Variant;
@@ -34,9 +45,15 @@ export class Testbed implements TestPath {
   private readonly launcher: Launcher;
   private readonly agents: Agents;
   private readonly servers: Servers;
+  private readonly scrapers: ChildProcess[] = [];
 
   /** @param index number of the set; @param agentProgram the agent's main.js */
-  constructor(launcher: Launcher, variant: Variant, index: number, agentProgram: string) {
+  constructor(
+    launcher: Launcher,
+    variant: Variant,
+    private readonly index: number,
+    agentProgram: string,
+  ) {
     this.launcher = launcher;
     this.variant = variant;
     this.set = nameSet(index);
@@ -49,8 +66,12 @@ export class Testbed implements TestPath {
     buildLan(this.set, lan);
     if (this.variant.overlay === "podwire") {
       for (const [side, other] of SIDES)
-        this.agents.write(side, this.agents.fileOf(side, other, this.variant.dataplane));
+        this.agents.write(side, {
+          ...this.agents.fileOf(side, other, this.variant.dataplane),
+          metrics: this.variant.scraped ? METRICS : "off",
+        });
       await this.agents.start();
+      if (this.variant.scraped) this.startScrapers();
     } else {
       buildRoutedPods(this.set);
       if (this.variant.overlay === "vxlan") buildKernelVxlan(this.set);
@@ -61,9 +82,23 @@ export class Testbed implements TestPath {
     this.servers.startNginx([{ port: HTTP_PORT, answer: "ok" }]);
   }
 
+  /** Reads each agent's metrics once a second, as Prometheus would from elsewhere. */
+  private startScrapers(): void {
+    for (const [side] of SIDES)
+      this.scrapers.push(
+        this.launcher.start(
+          inNetns(this.set[side.node], [process.execPath, "-e", SCRAPER, `http://${METRICS}/metrics`]),
+          join(workDirectory(), `${this.index}-scraper-${side.node}.log`),
+        ),
+      );
+  }
+
   /** Ends the programs and removes the namespaces. */
   async down(): Promise<void> {
-    await this.launcher.stop([...this.servers.processes(), ...this.agents.processes()], STOP_GRACE_MS);
+    await this.launcher.stop(
+      [...this.scrapers, ...this.servers.processes(), ...this.agents.processes()],
+      STOP_GRACE_MS,
+    );
     removeSets([this.set]);
   }
 
@@ -76,9 +111,9 @@ export class Testbed implements TestPath {
     return this.agents.memory();
   }
 
-  /** The agents have not ended. */
+  /** The agents have not ended, nor has one who reads their metrics. */
   agentsAlive(): boolean {
-    return this.agents.alive();
+    return this.agents.alive() && this.scrapers.every(({ exitCode }) => exitCode === null);
   }
 
   /** The last words of each agent. */

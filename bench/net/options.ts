@@ -26,6 +26,7 @@ export const NET_HELP = `npm run bench -- net [options]
   --tests a,b       ${MEASURES.map((measure) => measure.key).join(",")} (default all)
   --variants a,b    ${VARIANT_KEYS.join(",")} (default ${DEFAULT_VARIANTS.join(",")}; ${BASE_KEY} is always measured)
   --threads 1,2     podwire with one thread, two, or each (default 1)
+  --metrics off,on  podwire without metrics, with metrics that are read each second, or each (default off)
   --lan a,b         ${LAN_KINDS.join(",")} (default both)
   --json FILE       write the raw figures to FILE
 
@@ -42,6 +43,7 @@ export function parseNetOptions(args: readonly string[]): NetOptions | "help" {
       tests: { type: "string" },
       variants: { type: "string" },
       threads: { type: "string", default: "1" },
+      metrics: { type: "string", default: "off" },
       lan: { type: "string", default: LAN_KINDS.join(",") },
       json: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
@@ -53,11 +55,15 @@ export function parseNetOptions(args: readonly string[]): NetOptions | "help" {
     if (count !== "1" && count !== "2") throw new Error("--threads takes 1, 2 or 1,2");
     return Number(count) as 1 | 2;
   });
+  const metrics = list(values.metrics).map((state) => {
+    if (state !== "off" && state !== "on") throw new Error("--metrics takes off, on or off,on");
+    return state;
+  });
   return {
     repetitions: positive("reps", values.reps ?? (values.quick ? "1" : "5")),
     seconds: positive("seconds", values.seconds ?? (values.quick ? "1" : "2")),
     measures: values.tests === undefined ? [...MEASURES] : selectMeasures(list(values.tests)),
-    variants: selectVariants(keys.includes(BASE_KEY) ? keys : [BASE_KEY, ...keys], threads),
+    variants: selectVariants(keys.includes(BASE_KEY) ? keys : [BASE_KEY, ...keys], threads, metrics),
     lans: list(values.lan).map((kind) => {
       const known = LAN_KINDS.find((candidate) => candidate === kind);
       if (known === undefined) throw new Error(`unknown LAN ${kind}; there are ${LAN_KINDS.join(", ")}`);

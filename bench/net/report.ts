@@ -42,6 +42,13 @@ export function formatLan(
       formatRatios(result, measures, shown),
     );
   }
+  const paired = shown.filter(({ unscraped }) => shown.some(({ key }) => key === unscraped));
+  if (paired.length > 0) {
+    sections.push(
+      "Metrics read each second, ratio to metrics off: median of the repetitions' ratios [spread]",
+      formatScraped(result, measures, paired),
+    );
+  }
   sections.push("Figures: median [spread]", formatFigures(result, measures, shown));
   sections.push(
     "Busy cores during the run, median: agents / whole machine",
@@ -92,6 +99,21 @@ function formatRatios(result: LanResult, measures: readonly Measure[], variants:
         return formatSummary(summary, 2) + mark;
       }),
       ...formatTargets(figure, columns),
+    ]),
+  });
+}
+
+/** What metrics cost: each variant beside the same without. */
+function formatScraped(result: LanResult, measures: readonly Measure[], paired: readonly Variant[]): string {
+  return renderTable({
+    head: ["", ...paired.map(({ title }) => title)],
+    rows: figuresOf(measures).map((figure) => [
+      figure.title,
+      ...paired.map((variant) => {
+        const without = result.values[variant.unscraped ?? ""]?.[figure.key] ?? [];
+        const summary = summarize(ratios(series(result, variant, figure), without));
+        return summary === null ? "–" : formatSummary(summary, 3);
+      }),
     ]),
   });
 }

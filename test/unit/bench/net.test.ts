@@ -24,7 +24,19 @@ describe("parseNetOptions", () => {
     ]);
   });
 
+  it("and one with metrics that are read, beside the one without", () => {
+    expect(keys(["--variants", "portable", "--threads", "1,2", "--metrics", "off,on"])).toEqual([
+      "kernel",
+      "portable",
+      "portable-metrics",
+      "portable-2t",
+      "portable-2t-metrics",
+    ]);
+    expect(keys(["--variants", "portable", "--metrics", "on"])).toEqual(["kernel", "portable-metrics"]);
+  });
+
   it.each([
+    ["--metrics", "maybe"],
     ["--tests", "nothing"],
     ["--variants", "calico"],
     ["--lan", "wet"],
@@ -75,6 +87,37 @@ describe("formatLan", () => {
     expect(text).toContain("5.15 did not come up: an agent ended");
     expect(text).toContain("busy with something else (1.20 cores");
     expect(text).toContain("No figure: ping, portable, repetition 3: ping got no reply");
+  });
+});
+
+describe("formatLan, with metrics off and on", () => {
+  const result: LanResult = {
+    kind: "as-is",
+    wire: {},
+    idleCores: 0,
+    otherCores: [],
+    failed: {},
+    values: {
+      kernel: { tcp1: [10, 10, 10] },
+      portable: { tcp1: [8, 8, 10] },
+      "portable-metrics": { tcp1: [8, 7, 9.9] },
+    },
+    cpu: {},
+    details: {},
+    memory: {},
+    errors: [],
+  };
+  const section =
+    /Metrics read each second, ratio to metrics off.*\n\n.*\n.*\n.*TCP, 1 stream +\| +([^|]*?) +\|/;
+  const format = (metrics: readonly ("off" | "on")[]) =>
+    formatLan(result, selectMeasures(["tcp1"]), selectVariants(["kernel", "portable"], [1], metrics));
+
+  it("says what reading them costs", () => {
+    expect(section.exec(format(["off", "on"]))?.[1]).toBe("0.990 [0.875–1.000]");
+  });
+
+  it("not where there is nothing to compare with", () => {
+    for (const metrics of [["off"], ["on"]] as const) expect(format(metrics)).not.toContain("Metrics read");
   });
 });
 
