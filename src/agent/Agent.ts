@@ -28,7 +28,7 @@ import { FLAG_EGRESS } from "../tables/flowLayout.js";
 import type { Mac, TableInput } from "../tables/TableInput.js";
 import type { WorkerControl, WorkerEvent, WorkerOptions } from "../worker/control.js";
 import { type AddressReport, AnnouncementReport } from "./AnnouncementReport.js";
-import { AgentMetrics } from "./agentMetrics.js";
+import { AgentMetrics, type Announcement } from "./agentMetrics.js";
 import { type AnnounceStatus, announcedBy, announceStatus } from "./announceStatus.js";
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
@@ -194,6 +194,7 @@ export class Agent {
       }),
       pods: () => this.podStates(),
       healthy: () => this.health.healthy,
+      announcement: () => this.announced(),
     });
     this.metricsServer = new MetricsServer(this.metrics.registry, {
       names: [node.toLowerCase()],
@@ -408,6 +409,23 @@ export class Agent {
     const { lanInterface } = this.reconciler!;
     const status = this.announcement.status(worker, this.reconciler!.tables()!, lanInterface, new Date());
     return announceStatus(status, this.parts.announced?.() ?? announcedBy(this.services));
+  }
+
+  /** What metrics say of announcement; nothing where there is none, or while the dataplane does not answer. */
+  private async announced(): Promise<Announcement> {
+    const { node, announce } = this.loaded.config;
+    const nothing = { addresses: [], neighbors: [] };
+    const { addresses, neighbors } =
+      announce === null ? nothing : await this.announcementStatus().catch(() => nothing);
+    return {
+      announced: addresses
+        .filter(({ owner }) => owner === node)
+        // One that only the config names has no Service.
+        .flatMap(({ address, services: [first = "", ...others] }) =>
+          [first, ...others].map((service) => ({ service, address })),
+        ),
+      sessions: neighbors.map(({ node: neighbor, state }) => ({ node: neighbor, up: state === "Up" })),
+    };
   }
 
   /**

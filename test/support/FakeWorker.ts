@@ -109,8 +109,18 @@ export class FakeWorker implements WorkerControl {
     this.commands.push("drain");
   }
 
+  /** What it says of announcement; an error where it does not answer. */
+  announces: AnnouncementStatus | Error = {
+    carrier: true,
+    drained: false,
+    settled: true,
+    vips: [],
+    sessions: [],
+  };
+
   async announcement(): Promise<AnnouncementStatus> {
-    return { carrier: true, drained: false, settled: true, vips: [], sessions: [] };
+    if (this.announces instanceof Error) throw this.announces;
+    return this.announces;
   }
 
   counters(): CounterSnapshot {

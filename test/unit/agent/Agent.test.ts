@@ -25,6 +25,7 @@ import {
   HEADER_VERSION,
   UDP_UNREPLIED,
 } from "../../../src/tables/flowLayout.js";
+import { THIS_NODE } from "../../../src/tables/VipTable.js";
 import type { FlowMemory, WorkerOptions } from "../../../src/worker/control.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
 import { draft } from "../../support/flows.js";
@@ -170,11 +171,59 @@ describe("what is counted", () => {
     expect(served).toEqual([web]);
   });
 
-  test("is served to Prometheus where the config says, while it says so", async () => {
+  async function freePort(): Promise<number> {
     const holder = createServer().listen(0, "127.0.0.1");
     await once(holder, "listening");
     const { port } = holder.address() as AddressInfo;
     await new Promise((resolve) => holder.close(resolve));
+    return port;
+  }
+
+  test("has what this node announces and hears; not while the dataplane does not answer", async () => {
+    const port = await freePort();
+    const announce = { addresses: [{ address: "192.168.2.36" }, { address: "192.168.2.37" }] };
+    await counted({ announce, metrics: `127.0.0.1:${port}` });
+    const { worker } = workers[0]!;
+    const peer = worker.tables.vteps.find(({ address }) => address === parseIpv4("192.168.2.31"))!.index;
+    const vip = (address: string, owner: number) => ({
+      address: parseIpv4(address)!,
+      owner,
+      answers: owner === THIS_NODE,
+      forMs: 0,
+    });
+    const session = {
+      remoteState: 3,
+      diagnostic: 0,
+      remoteDiagnostic: 0,
+      upForMs: 1,
+      transmitUs: 1,
+      detectionUs: 3,
+    };
+    worker.announces = {
+      carrier: true,
+      drained: false,
+      settled: true,
+      vips: [vip("192.168.2.36", THIS_NODE), vip("192.168.2.37", peer)],
+      sessions: [{ ...session, peer, state: 3 }],
+    };
+    const lines = async () => {
+      const body = await waitFor(async () => (await fetch(`http://127.0.0.1:${port}/metrics`)).text());
+      return body
+        .split("\n")
+        .filter((line) => /^(metallb_speaker_announced|podwire_bfd_session_up)\{/.test(line));
+    };
+    expect(await lines()).toEqual([
+      'metallb_speaker_announced{service="default/web",protocol="layer2",node="k8s-master",ip="192.168.2.36"} 1',
+      'podwire_bfd_session_up{node="k8s-worker01"} 1',
+    ]);
+    worker.announces = { ...worker.announces, vips: [], sessions: [{ ...session, peer, state: 1 }] };
+    expect(await lines()).toEqual(['podwire_bfd_session_up{node="k8s-worker01"} 0']);
+    worker.announces = new Error("the dataplane thread has ended");
+    expect(await lines()).toEqual([]);
+  });
+
+  test("is served to Prometheus where the config says, while it says so", async () => {
+    const port = await freePort();
     const agent = await counted({ metrics: `127.0.0.1:${port}` });
     const scrape = async () => (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     const body = await waitFor(scrape);
