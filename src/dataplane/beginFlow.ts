@@ -7,7 +7,8 @@
  *                   such port
  *   any             a ClusterIP that no       dropped
  *                   Service has
- *   pod, node       pod                       passes; a TCP connection is noted (conntrack)
+ *   pod, node       pod                       passes; a TCP connection is noted, and UDP to a port at
+ *                   which Services have endpoints (conntrack)
  *   outside (LAN)   NodePort, LoadBalancer    as above; source kept, the reply returns through us
  *   outside (LAN)   pod                       source kept, the reply returns through us
  *   other node      pod, source outside       source kept, the reply returns through that node
@@ -116,7 +117,8 @@ export function beginFlow(dp: Dataplane, i: number): void {
   } else if (tables.inPool(destination)) {
     const replyOut = fromNode ? OUT_NODE : OUT_ROUTE;
     if (!inside || !tables.inPool(source)) beginPlain(dp, i, source, replyOut);
-    else if (services.size > 0 && opensTcp(dp, i)) beginPlain(dp, i, source, replyOut);
+    else if (services.size > 0 && (opensTcp(dp, i) || isToUdpEndpoint(dp, i)))
+      beginPlain(dp, i, source, replyOut);
   } else if (tables.inServiceRange(destination)) {
     // kube-proxy's nftables rules drop these, so that they do not leave for the default gateway.
     dp.drop(i, DropReason.unallocatedClusterIp);
@@ -384,6 +386,16 @@ function mayReplace(dp: Dataplane, i: number, conflict: number): boolean {
   if ((words[base + FLOW_FLAGS] & FLAG_SNAT) === 0) return false;
   const sequence = view.getInt32(batch.l4[i] + tcp.SEQUENCE);
   return ((sequence - words[base + FLOW_PRIVATE + TCP_END]) | 0) > 0;
+}
+
+/**
+ * Whether row `i` is a datagram to a port at which Services have endpoints. Its socket may talk to the
+ * same pod by way of a Service, and then one of the two has to have another source port, or answers to
+ * one would be translated as those to the other are.
+ */
+function isToUdpEndpoint(dp: Dataplane, i: number): boolean {
+  const { batch, services } = dp;
+  return batch.protocol[i] === ipv4.PROTOCOL_UDP && services.isUdpEndpointPort(batch.ports[i] & 0xffff);
 }
 
 /** Whether row `i` is the first segment of a TCP connection. */

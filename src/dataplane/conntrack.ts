@@ -7,9 +7,10 @@
  *   4. later fragments follow their first one, which may have come in the same batch, or wait for it
  *
  * What is tracked: flows of Services, flows whose client or server is outside of the pod pools, and,
- * where there are Services, TCP connections that local pods open (so that a client port which has one
- * to a pod is not used for another to the same pod by way of a Service). All other packets between
- * pods pass: their way back is that of any packet.
+ * where there are Services, TCP connections that local pods open, and UDP of theirs to ports at which
+ * Services have endpoints (so that a client port which talks to a pod is not used for another flow to
+ * the same pod by way of a Service). All other packets between pods pass: their way back is that of any
+ * packet.
  */
 import { type Batch, KIND_IPV4, PENDING, VIA_NODE, VIA_ROUTE } from "../packet/Batch.js";
 import { DropReason } from "../packet/DropReason.js";

@@ -205,6 +205,8 @@ export class Services {
   readonly #sliceOwners = new Map<string, string>();
   readonly #changed = new Set<string>();
   readonly #backends = new Map<EndpointKey, Backend>();
+  /** Endpoints at each UDP port, over all service ports. */
+  readonly #udpPorts = new Map<number, number>();
   readonly #claims = new Map<number, Claim[]>();
   readonly #contested = new Set<number>();
   readonly #byId = new Map<number, { key: string; port: string }>();
@@ -643,6 +645,8 @@ export class Services {
       const backend = this.#backends.get(key)!;
       if (--backend.users === 0) this.#backends.delete(key);
     }
+    if (before?.port.protocol === "UDP") this.#countUdpPorts(before.endpoints, -1);
+    if (after?.port.protocol === "UDP") this.#countUdpPorts(after.endpoints, 1);
     released.push(...(before?.segments ?? []));
     if (before !== undefined && after !== undefined && same(before.claims, after.claims)) {
       after.claims = before.claims;
@@ -662,6 +666,16 @@ export class Services {
       touched.add(frontend);
     }
     return true;
+  }
+
+  #countUdpPorts(endpoints: readonly EndpointKey[], by: 1 | -1): void {
+    for (const key of endpoints) {
+      const l4Port = keyPort(key);
+      const count = (this.#udpPorts.get(l4Port) ?? 0) + by;
+      if (count > 0) this.#udpPorts.set(l4Port, count);
+      else this.#udpPorts.delete(l4Port);
+      this.#table.setUdpPort(l4Port, count > 0);
+    }
   }
 
   /** Gives a frontend to the first of those who claim it. */

@@ -3,7 +3,8 @@
  * backends behind it. Much larger than a table image, and changed all the time, so it lives in a
  * SegmentArena of its own: a change of one service writes its ring, the page of its rows and a root.
  *
- *   root     magic, version, generation, frontends, pages - 1, frontends ever added, page × pages
+ *   root     magic, version, generation, frontends, pages - 1, frontends ever added,
+ *            a bit for each UDP port that an endpoint has, page × pages
  *   page     count, count × [address, protocol << 16 | port], count × row
  *            (of a hash table; an empty one is reference 0)
  *   row      flags, affinity timeout and key, ring inside, ring outside, source ranges, service id
@@ -24,7 +25,9 @@ import { CHUNK_SHIFT, SegmentArena, WORD_MASK } from "./SegmentArena.js";
 
 const MAGIC = 0x50775332; // "PwS2"
 const VERSION = 2;
-export const ROOT_HEAD = 6;
+const ROOT_UDP_PORTS = 6;
+const UDP_PORT_WORDS = 2048;
+export const ROOT_HEAD = ROOT_UDP_PORTS + UDP_PORT_WORDS;
 /** Keys in a page, on average, when the number of pages is doubled. */
 const KEYS_PER_PAGE = 4;
 const MIN_PAGES = 16;
@@ -131,6 +134,7 @@ export class ServiceTableBuilder {
   #frontends = 0;
   /** Frontends that were ever added, modulo 2^32. */
   #added = 0;
+  readonly #udpPorts = new Int32Array(UDP_PORT_WORDS);
   #keys = 0;
   #generation = 0;
   #root = 0;
@@ -201,6 +205,14 @@ export class ServiceTableBuilder {
       this.#addresses.delete(address);
       this.#remove(address, 0);
     }
+  }
+
+  /** Says whether any Service has an endpoint at this UDP port. */
+  setUdpPort(l4Port: number, used: boolean): void {
+    const bits = this.#udpPorts;
+    const before = bits[l4Port >>> 5];
+    bits[l4Port >>> 5] = used ? before | (1 << l4Port) : before & ~(1 << l4Port);
+    if (bits[l4Port >>> 5] !== before) this.#changed = true;
   }
 
   /** The image of everything up to now; the last one where nothing has changed. */
@@ -375,6 +387,7 @@ export class ServiceTableBuilder {
     words[at + 3] = this.#frontends;
     words[at + 4] = this.#pages.length - 1;
     words[at + 5] = this.#added;
+    words.set(this.#udpPorts, at + ROOT_UDP_PORTS);
     words.set(this.#pages, at + ROOT_HEAD);
     return root;
   }
@@ -395,9 +408,10 @@ export class ServiceTable {
   readonly #words: Int32Array[] = [];
   readonly #bytes: Uint8Array[] = [];
   readonly #halves: Uint16Array[] = [];
-  /** The root's chunk, and where its pages begin. */
-  #root: Int32Array = NO_PAGES;
-  #pages = 0;
+  /** The root's chunk, and where the bits of UDP ports and the pages begin in it. */
+  #root: Int32Array = NO_ROOT;
+  #udpPorts = 0;
+  #pages = UDP_PORT_WORDS;
   #last = 0;
   /** Frontends in the table: without any, no packet needs a lookup. */
   size = 0;
@@ -422,6 +436,7 @@ export class ServiceTable {
     this.#last = words[at + 4];
     this.added = words[at + 5];
     this.#root = words;
+    this.#udpPorts = at + ROOT_UDP_PORTS;
     this.#pages = at + ROOT_HEAD;
   }
 
@@ -438,6 +453,11 @@ export class ServiceTable {
   /** Whether any service has this address: what none of its ports takes is rejected, never routed on. */
   isServiceAddress(address: number): boolean {
     return address !== 0 && this.#find(address, 0) >= 0;
+  }
+
+  /** Whether any Service has an endpoint at this UDP port, whatever its address. */
+  isUdpEndpointPort(l4Port: number): boolean {
+    return ((this.#root[this.#udpPorts + (l4Port >>> 5)] >>> l4Port) & 1) !== 0;
   }
 
   /** FRONTEND_* of a row. */
@@ -569,8 +589,8 @@ export class ServiceTable {
   }
 }
 
-/** A table before the first image: one empty page. */
-const NO_PAGES = new Int32Array(1);
+/** A table before the first image: no port, and one empty page. */
+const NO_ROOT = new Int32Array(UDP_PORT_WORDS + 1);
 
 function pageOf(address: number, key: number): number {
   return hashAddress(address ^ Math.imul(key, 0x9e3779b1));

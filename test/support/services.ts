@@ -10,7 +10,7 @@ import {
   type ServiceImage,
   ServiceTableBuilder,
 } from "../../src/tables/ServiceTable.js";
-import { address } from "./frames.js";
+import { address, UDP } from "./frames.js";
 
 export type TestRing = TestBackend[] | "reject" | "drop";
 
@@ -61,6 +61,8 @@ export function serviceImage(
   };
   frontends.forEach((f, n) => {
     const inside = ring(f.inside);
+    if (f.protocol === UDP && Array.isArray(f.inside))
+      for (const { l4Port } of f.inside) builder.setUdpPort(l4Port, true);
     const ranges = f.ranges?.flatMap(([at, mask]) => [address(at), mask]) ?? [];
     builder.setFrontend(f.address === undefined ? 0 : address(f.address), f.protocol, f.l4Port, {
       flags: KIND[f.kind],

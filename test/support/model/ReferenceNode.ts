@@ -374,7 +374,11 @@ export class ReferenceNode {
     if (!inPool(destination) && contains(SERVICE_RANGE, destination))
       return { dropped: "unallocatedClusterIp" };
     if (inPool(destination)) {
-      const noted = !inside || source === self.underlay || (this.services.any && isOpening(packet));
+      const noted =
+        !inside ||
+        source === self.underlay ||
+        (this.services.any && isOpening(packet)) ||
+        (protocol === UDP && this.services.isUdpEndpointPort(packet.destinationPort));
       if (!noted) return plain();
       return this.#insert(hop, packet, arrived, { to: destination, port: packet.destinationPort, replyOut });
     }

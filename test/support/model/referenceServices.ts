@@ -87,6 +87,16 @@ export class ReferenceServices {
     return [...this.services.values()].some((service) => addressesOf(service).has(wanted));
   }
 
+  /** Whether a UDP service port has an endpoint, in whatever condition, at this port. */
+  isUdpEndpointPort(l4Port: number): boolean {
+    return [...this.services.values()].some((service) =>
+      (service.spec?.ports ?? []).some(
+        (port) =>
+          port.protocol === "UDP" && this.#endpoints(service, port).some((each) => each.port === l4Port),
+      ),
+    );
+  }
+
   /** What a packet asks for; undefined where it is no Service. `nodeAddress` is that of the node it is at. */
   find(to: string, protocol: number, l4Port: number, nodeAddress: string): Asked | undefined {
     for (const [name, service] of this.services) {

@@ -797,6 +797,43 @@ describe("UDP: a client whose pod is replaced (kube-proxy's conntrack e2e)", () 
   });
 });
 
+describe("UDP: one socket that talks to a pod, and to a Service whose endpoint that pod is", () => {
+  // What Linux does: the second flow has another source port at the pod.
+  it.each([
+    ["a2", "cluster", "b1 first"],
+    ["a2", "cluster", "the Service first"],
+    ["a2", "node a", "the Service first"],
+    ["a", "cluster", "b1 first"],
+    ["a", "cluster", "the Service first"],
+    ["a2", "lb", "b1 first"],
+  ])("%s to %s, %s", (from, to, order) => {
+    const cluster = clusterOf({ protocol: "UDP", endpoints: "b1" });
+    const sockets = [socket(cluster, from, "b1:8080", "UDP"), socket(cluster, from, to, "UDP")];
+    if (order !== "b1 first") sockets.reverse();
+    const asked = sockets.map(({ send, ends }) => ({ arrival: send().arrivals[0]!, ends }));
+    expect(asked.map(({ arrival }) => arrival.at)).toEqual(["b1", "b1"]);
+    expect(asked[0]!.arrival.packet.source).toBe(asked[1]!.arrival.packet.source);
+    expect(get16(asked[0]!.arrival.packet.l4, 0)).toBe(sockets[0]!.ends.sourcePort);
+    expect(get16(asked[1]!.arrival.packet.l4, 0)).not.toBe(sockets[0]!.ends.sourcePort);
+    // Answers in the other order, and twice: each comes from who was asked.
+    for (const { arrival, ends } of [...asked.reverse(), ...asked]) {
+      const back = cluster.fromArrival(arrival, answer("UDP", turned(endsOf(arrival.packet))));
+      expect(back.arrivals.map(({ at, packet }) => ({ at, ...endsOf(packet) }))).toEqual([
+        { at: clientOf(from).at, ...turned(ends) },
+      ]);
+    }
+  });
+
+  it("what goes to other ports of pods is not kept track of", () => {
+    const cluster = clusterOf({ protocol: "UDP", endpoints: "b1" });
+    expect(socket(cluster, "a2", "b1:8081", "UDP").where()).toBe("b1");
+    expect(socket(cluster, "a2", "c2:8082", "UDP").where()).toBe("c2");
+    expect(cluster.nodes.a.test.flows.size).toBe(0);
+    expect(socket(cluster, "a2", "c2:8080", "UDP").where()).toBe("c2");
+    expect(cluster.nodes.a.test.flows.size).toBe(1);
+  });
+});
+
 describe("TCP: established connections stay where they are", () => {
   const data = (ends: Ends) =>
     tcpPacket({ ...ends, sequence: 1001, acknowledgement: 501, flags: ACK | PSH }, counting(10));

@@ -86,6 +86,26 @@ describe("ServiceTable", () => {
     expect(table.size).toBe(3);
   });
 
+  it("knows at which UDP ports there are endpoints", () => {
+    const builder = new ServiceTableBuilder();
+    const table = new ServiceTable();
+    const used = () =>
+      [0, 31, 32, 53, 5353, 32_768, 65_535].filter((l4Port) => table.isUdpEndpointPort(l4Port));
+    expect(used()).toEqual([]);
+    for (const l4Port of [32, 53, 65_535]) builder.setUdpPort(l4Port, true);
+    swap(builder, table);
+    expect(used()).toEqual([32, 53, 65_535]);
+    const { generation } = builder.commit();
+    builder.setUdpPort(53, true);
+    builder.setUdpPort(54, false);
+    expect(builder.commit().generation).toBe(generation);
+    builder.setUdpPort(32, false);
+    builder.setUdpPort(65_535, false);
+    builder.setUdpPort(32_768, true);
+    swap(builder, table);
+    expect(used()).toEqual([53, 32_768]);
+  });
+
   it("finds a backend of a ring by address and port, in unsigned order", () => {
     const builder = new ServiceTableBuilder();
     const table = new ServiceTable();
@@ -253,8 +273,8 @@ describe("ServiceTable", () => {
       builder.release(made.inside);
     }
     swap(builder, table);
-    // A root, and nothing else.
-    expect(builder.memory.used).toBeLessThan(8192);
+    // A root with 8 KiB of ports, and nothing else.
+    expect(builder.memory.used).toBeLessThan(2 * 8192);
     expect(builder.memory.reserved).toBe(4 << 20);
   });
 });
