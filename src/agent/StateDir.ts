@@ -160,6 +160,7 @@ export class StateDir {
   readonly socketFile: string;
   readonly readyFile: string;
   readonly configFile: string;
+  readonly servicesFile: string;
   readonly runtimeFile: string;
   readonly flowsFile: string;
   private readonly lockFile: string;
@@ -172,6 +173,7 @@ export class StateDir {
     this.socketFile = join(path, "agent.sock");
     this.readyFile = join(path, "ready");
     this.configFile = join(path, "config.json");
+    this.servicesFile = join(path, "services.jsonl");
     this.runtimeFile = join(path, "runtime");
     this.flowsFile = join(path, `${FLOWS}${bootId()}`);
     this.lockFile = join(path, "agent.lock");
@@ -225,8 +227,8 @@ export class StateDir {
 
   /** Removes every file of ours, and the directory if it is empty then. */
   remove(): void {
-    const { recordFile, socketFile, readyFile, configFile, runtimeFile, lockFile } = this;
-    const files = [recordFile, socketFile, readyFile, configFile, runtimeFile, lockFile];
+    const { recordFile, socketFile, readyFile, configFile, servicesFile, runtimeFile, lockFile } = this;
+    const files = [recordFile, socketFile, readyFile, configFile, servicesFile, runtimeFile, lockFile];
     for (const file of [...files, ...this.flowsFiles()]) rmSync(file, { force: true });
     removeEmpty(this.path);
   }

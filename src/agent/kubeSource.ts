@@ -21,7 +21,7 @@
 import { type BlockObject, Overlay, type PoolObject } from "../desired/nodes.js";
 import { LocalPods, podName, wantsAddress } from "../desired/pods.js";
 import type { EndpointSliceObject, ServiceObject } from "../desired/serviceObjects.js";
-import { Services } from "../desired/services.js";
+import { type SavedServices, Services } from "../desired/services.js";
 import { backoff, type Clock, SYSTEM_CLOCK, sleep } from "../kube/Clock.js";
 import { EventRecorder } from "../kube/EventRecorder.js";
 import { Informer, type InformerOptions } from "../kube/Informer.js";
@@ -45,6 +45,8 @@ import { type LanInterface, type NodeDescription, NodeRegistration } from "./Nod
 const SETTLE_MS = 10;
 /** A node catches up within this time once its server is back: a second, as with every other change. */
 const RETRY = { first: 100, most: 1_000 };
+/** Services that change all the time are kept this often: thousands of them take a second to write. */
+const SAVE_SERVICES_MS = 5_000;
 /** The Node's status is reported this often without a change (kubelet's nodeStatusReportFrequency). */
 const STATUS_MS = 300_000;
 
@@ -76,6 +78,8 @@ export interface KubeSourceOptions {
   description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods">;
   /** Keeps the last config; called when it has changed. */
   save?: (config: AgentConfig) => void;
+  /** Keeps the last Services; called some seconds after they have changed, and at the end. */
+  saveServices?: (services: SavedServices) => void;
   /** Told when it changes whether load balancers may send this node anything new. */
   onNodeEligible?: (eligible: boolean) => void;
   log: Log;
@@ -118,6 +122,7 @@ export class KubeSource {
   private announced: AnnounceConfig | null = null;
   private announcementsChanged = true;
   private cancelCompile: (() => void) | null = null;
+  private cancelSaveServices: (() => void) | null = null;
   private applying: Promise<void> = Promise.resolve();
   private applied = "";
   private saved = "";
@@ -210,6 +215,15 @@ export class KubeSource {
     });
   }
 
+  /**
+   * Takes over what was kept of the last agent's, before the start: Services that are compiled until the
+   * API's are all there.
+   */
+  restore({ podPool }: AgentConfig, services: SavedServices): void {
+    this.services.setPools(podPool.map((pool) => parseCidr(pool)!));
+    this.services.restore(services);
+  }
+
   /** Starts all of it; goes on trying for as long as there is no server. */
   start(): void {
     this.running = this.run();
@@ -275,6 +289,9 @@ export class KubeSource {
       ...this.informers.map((informer) => informer.stop()),
     ]);
     await this.applying;
+    if (this.cancelSaveServices === null) return;
+    this.cancelSaveServices();
+    this.saveServices();
   }
 
   // ---- start --------------------------------------------------------------------------------
@@ -297,6 +314,7 @@ export class KubeSource {
       new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true })),
     ]);
     if (signal.aborted) return;
+    this.services.forgetRestored();
     this.changed();
   }
 
@@ -523,6 +541,7 @@ export class KubeSource {
       this.servicesChanged = false;
       // After the routes to what they lead to.
       await this.applyServices();
+      this.cancelSaveServices ??= this.clock.after(SAVE_SERVICES_MS, () => this.saveServices());
     }
     const led = [hosted, announced];
     if (JSON.stringify(led) === JSON.stringify([this.hosted, this.announced])) return;
@@ -588,6 +607,15 @@ export class KubeSource {
       this.options.save?.(config);
     } catch (error) {
       this.log.warn({ err: error }, "could not keep the config for a start without the API server");
+    }
+  }
+
+  private saveServices(): void {
+    this.cancelSaveServices = null;
+    try {
+      this.options.saveServices?.(this.services.saved());
+    } catch (error) {
+      this.log.warn({ err: error }, "could not keep the Services for a start without the API server");
     }
   }
 

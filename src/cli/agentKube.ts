@@ -19,6 +19,7 @@ import {
 } from "../agent/config.js";
 import { KubeSource } from "../agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
+import { readLastServices, saveServices } from "../agent/lastServices.js";
 import { readMachine } from "../agent/machine.js";
 import type { NodeState } from "../agent/podPort/nodeState.js";
 import type { PodPort } from "../agent/podPort/startPodPort.js";
@@ -116,6 +117,7 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     },
     description: { labels, machine: readMachine(), version, podPort },
     save: saveConfig,
+    saveServices: (services) => saveServices(base, services),
     onNodeEligible: (now) => {
       eligible = now;
       agent?.setNodeEligible(now);
@@ -136,8 +138,11 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     reload: () => void agent?.resync(),
   });
   if (options.runPods) runtime = await startRuntime(options, base, podNetns, api, parts);
+  const last = readLastConfig(base);
+  const lastServices = readLastServices(base);
+  if (last !== null && lastServices !== null) source.restore(last, lastServices);
   source.start();
-  const config = await firstConfig(source, base, () =>
+  const config = await firstConfig(source, last, () =>
     log.warn({}, "no answer from the API server yet; starting with the last known config"),
   );
   if (stopping.asked()) return;
@@ -228,8 +233,11 @@ async function startRuntime(
 }
 
 /** From the API; from the last time where that does not answer soon. */
-async function firstConfig(source: KubeSource, base: Base, onLast: () => void): Promise<AgentConfig> {
-  const last = readLastConfig(base);
+async function firstConfig(
+  source: KubeSource,
+  last: AgentConfig | null,
+  onLast: () => void,
+): Promise<AgentConfig> {
   if (last === null) return source.ready;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<null>((resolve) => {

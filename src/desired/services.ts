@@ -155,6 +155,23 @@ export interface ServicePortInfo {
   endpoints: { endpoint: ServiceEndpoint; l4Port: number }[];
 }
 
+/** All that is known, as plain values: to be kept for a start without an API. */
+export interface SavedServices {
+  /** This node's zone. */
+  zone: string;
+  services: Iterable<SavedService>;
+}
+
+/** All that is known of one Service. */
+export interface SavedService {
+  /** namespace/name. */
+  key: string;
+  /** Null where only slices of it are known. */
+  facts: Service | null;
+  /** By name. */
+  slices: Record<string, ServiceSlice>;
+}
+
 interface State {
   facts: Service | null;
   slices: Map<string, ServiceSlice>;
@@ -204,6 +221,9 @@ export class Services {
   /** Service of each slice, by namespace/name of the slice. */
   readonly #sliceOwners = new Map<string, string>();
   readonly #changed = new Set<string>();
+  /** Services and slices, by namespace/name, that were restored and not heard of since. */
+  readonly #restoredServices = new Set<string>();
+  readonly #restoredSlices = new Set<string>();
   readonly #backends = new Map<EndpointKey, Backend>();
   /** Endpoints at each UDP port, over all service ports. */
   readonly #udpPorts = new Map<number, number>();
@@ -228,9 +248,48 @@ export class Services {
     this.#node = { name: options.node, zone: "" };
   }
 
+  /** What is known; to be read before the next change. */
+  saved(): SavedServices {
+    return { zone: this.#node.zone, services: this.#saved() };
+  }
+
+  *#saved(): Generator<SavedService> {
+    for (const [key, { facts, slices }] of this.#services)
+      yield { key, facts, slices: Object.fromEntries(slices) };
+  }
+
+  /**
+   * Takes over what was kept, into an empty table. It counts until the objects themselves come; those
+   * that do not come, `forgetRestored` removes.
+   */
+  restore({ zone, services }: SavedServices): void {
+    this.#node = { ...this.#node, zone };
+    for (const { key, facts, slices } of services) {
+      const state = this.#newState(key);
+      state.facts = facts === null ? null : { ...facts, externalIps: this.#permitted(facts, []) };
+      if (facts !== null) this.#restoredServices.add(key);
+      for (const [name, slice] of Object.entries(slices)) {
+        const sliceKey = `${key.slice(0, key.indexOf("/"))}/${name}`;
+        state.slices.set(name, slice);
+        this.#sliceOwners.set(sliceKey, key);
+        this.#restoredSlices.add(sliceKey);
+      }
+      this.#changed.add(key);
+    }
+  }
+
+  /** Every object has come that there is: what was restored and is none of them goes. Whether there was any. */
+  forgetRestored(): boolean {
+    let changed = false;
+    for (const key of [...this.#restoredSlices]) changed = this.removeSlice(...split(key)) || changed;
+    for (const key of [...this.#restoredServices]) changed = this.removeService(...split(key)) || changed;
+    return changed;
+  }
+
   /** Takes over a Service. Whether that changes anything. */
   setService(object: ServiceObject): boolean {
     const key = serviceKey(object);
+    this.#restoredServices.delete(key);
     const problems: string[] = [];
     const facts = serviceFacts(object, problems);
     if (facts !== null) facts.externalIps = this.#permitted(facts, problems);
@@ -248,6 +307,7 @@ export class Services {
 
   removeService(namespace: string, name: string): boolean {
     const key = `${namespace}/${name}`;
+    this.#restoredServices.delete(key);
     const state = this.#services.get(key);
     if (state === undefined || state.facts === null) return false;
     state.facts = null;
@@ -260,6 +320,7 @@ export class Services {
   /** Takes over an EndpointSlice; it may come before its Service. Whether that changes anything. */
   setSlice(object: EndpointSliceObject): boolean {
     const { namespace = "default", name = "" } = object.metadata;
+    this.#restoredSlices.delete(`${namespace}/${name}`);
     const key = sliceServiceKey(object);
     // It may have been another's until now.
     const moved = this.#sliceOwners.get(`${namespace}/${name}`) !== key && this.removeSlice(namespace, name);
@@ -280,6 +341,7 @@ export class Services {
   }
 
   removeSlice(namespace: string, name: string): boolean {
+    this.#restoredSlices.delete(`${namespace}/${name}`);
     const key = this.#sliceOwners.get(`${namespace}/${name}`);
     if (key === undefined) return false;
     this.#sliceOwners.delete(`${namespace}/${name}`);
@@ -746,6 +808,11 @@ function missing(before: readonly number[], after: readonly number[]): number[] 
     while (at < after.length && after[at]! < key) at++;
     return after[at] !== key;
   });
+}
+
+function split(key: string): [namespace: string, name: string] {
+  const at = key.indexOf("/");
+  return [key.slice(0, at), key.slice(at + 1)];
 }
 
 /** 32 bits for a name, not 0 (FNV-1a, of its UTF-16 units). */

@@ -1,11 +1,12 @@
 /** The agent's config from the API: registration, block, pods, what comes and goes, a server that is away. */
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Agent } from "../../../src/agent/Agent.js";
 import { KubeSource } from "../../../src/agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../../../src/agent/lastConfig.js";
+import { readLastServices, saveServices } from "../../../src/agent/lastServices.js";
 import type { Machine } from "../../../src/agent/machine.js";
 import { SERVICE_HOST_DEFAULTS } from "../../../src/agent/serviceHost.js";
 import { native } from "../../../src/binding/index.js";
@@ -40,6 +41,7 @@ import type {
 import type { AgentConfig } from "../../../src/model/AgentConfig.js";
 import { formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
 import { ServicePublisher } from "../../../src/reconcile/ServicePublisher.js";
+import { ServiceTable } from "../../../src/tables/ServiceTable.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
 import { waitFor } from "../../support/netns.js";
 
@@ -52,6 +54,7 @@ let logged: string[];
 let eligible: boolean[];
 
 type ServiceHost = AgentConfig["serviceHost"];
+type Restored = Parameters<KubeSource["restore"]>;
 
 const machine: Machine = {
   architecture: "amd64",
@@ -106,7 +109,11 @@ function baseOf(node: string, address: string) {
 }
 
 /** A source that feeds nobody but a list, or nobody at all. */
-function source(node: string, address: string, { feed = true, serviceHost = null as ServiceHost } = {}) {
+function source(
+  node: string,
+  address: string,
+  { feed = true, serviceHost = null as ServiceHost, restore = null as (() => Restored) | null } = {},
+) {
   const say = (_: object, message: string) => void logged.push(message);
   const made = new KubeSource({
     api: kube,
@@ -114,10 +121,12 @@ function source(node: string, address: string, { feed = true, serviceHost = null
     base: { ...baseOf(node, address), serviceHost },
     podNetns: "/run/netns/{namespace}.{name}",
     description: { labels: { zone: "a" }, machine, version: "0.1.0", podPort: 10250 },
+    saveServices: (services) => saveServices(baseOf(node, address), services),
     onNodeEligible: (now) => void eligible.push(now),
     log: { debug: () => {}, info: say, warn: say, error: say },
   });
   sources.push(made);
+  if (restore !== null) made.restore(...restore());
   made.start();
   const configs: AgentConfig[] = [];
   const fed = made.ready.then((config) => {
@@ -463,7 +472,6 @@ describe("a server that is away", () => {
     const { fed, last } = source("k8s-master", "192.168.2.30");
     await fed;
     const mine = { ...baseOf("k8s-master", "192.168.2.30"), serviceHost: SERVICE_HOST_DEFAULTS };
-    const { mkdirSync } = await import("node:fs");
     mkdirSync(mine.stateDir);
     saveConfig({
       ...last(),
@@ -477,7 +485,6 @@ describe("a server that is away", () => {
     await fed;
     const mine = baseOf("k8s-master", "192.168.2.30");
     expect(readLastConfig(mine)).toBeNull();
-    const { mkdirSync } = await import("node:fs");
     mkdirSync(mine.stateDir);
     saveConfig(last());
     expect(readLastConfig(mine)).toEqual(last());
@@ -554,6 +561,53 @@ describe("Services", () => {
       nodeName: "k8s-worker01",
       ...(zones === undefined ? {} : { hints: { forZones: [{ name: zones[i]! }] } }),
     })),
+  });
+
+  test("a start while the API is away: those of before count until its own are all there", async () => {
+    await serviceOf("web", "10.152.183.10");
+    await serviceOf("gone", "10.152.183.11");
+    for (const name of ["web", "gone"])
+      await kube.create<EndpointSlice>(ENDPOINTSLICES, sliceOf(`${name}-1`, name, ["10.1.79.65"]));
+    const before = source("k8s-master", "192.168.2.30", { feed: false });
+    const config = await before.source.ready;
+    mkdirSync(config.stateDir);
+    await before.source.feed(
+      config,
+      async () => {},
+      async () => void before.source.services.compile(),
+    );
+    await waitFor(() => before.source.services.size === 2, { what: "the Services" });
+    await waitFor(() => before.source.services.nameOf(2) !== undefined, { what: "their compilation" });
+    // Stopping keeps them without waiting for the next time.
+    await before.source.stop();
+    const kept = readLastServices(config)!;
+    expect([...kept.services].map(({ key }) => key).sort()).toEqual(["default/gone", "default/web"]);
+
+    kube.goOffline();
+    const after = source("k8s-master", "192.168.2.30", { feed: false, restore: () => [config, kept] });
+    const { services } = after.source;
+    const table = new ServiceTable();
+    const compile = () => {
+      const { image } = services.compile();
+      table.adopt(image);
+      services.acknowledge(image);
+    };
+    const leads = (to: string) => {
+      const row = table.find(parseIpv4(to)!, 6, 80);
+      if (row < 0) return "";
+      const ring = table.insideRing(row);
+      return formatIpv4(table.address(table.member(ring, 0)));
+    };
+    compile();
+    expect([leads("10.152.183.10"), leads("10.152.183.11")]).toEqual(["10.1.79.65", "10.1.79.65"]);
+
+    await kube.goOnline();
+    await kube.delete(SERVICES, "gone", "default");
+    await kube.delete(ENDPOINTSLICES, "gone-1", "default");
+    await after.source.ready;
+    compile();
+    expect([leads("10.152.183.10"), leads("10.152.183.11")]).toEqual(["10.1.79.65", ""]);
+    expect(services.size).toBe(1);
   });
 
   /** A source whose Services go to a worker, and a reader of that. `calls` says what was applied, in order. */

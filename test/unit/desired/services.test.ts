@@ -9,7 +9,7 @@
  */
 import { describe, expect, test } from "vitest";
 import type { EndpointSliceObject, ServiceObject } from "../../../src/desired/serviceObjects.js";
-import { Services, type ServicesChange } from "../../../src/desired/services.js";
+import { type SavedServices, Services, type ServicesChange } from "../../../src/desired/services.js";
 import { formatIpv4, parseCidr } from "../../../src/model/ipv4.js";
 import {
   BACKEND_LOCAL,
@@ -941,6 +941,26 @@ describe("in small steps and all at once", () => {
       for (const each of services.values()) fresh.services.setService(each);
       expect([...problems].sort()).toEqual([...fresh.compile().problems].sort());
       expect(everything(made)).toEqual(everything(fresh));
+      if (round % 10 !== 0) continue;
+      // What was kept gives the same table; then the objects come, and some have gone meanwhile.
+      const again = new World();
+      const kept = made.services.saved();
+      const text = JSON.stringify({ ...kept, services: [...kept.services] });
+      again.services.restore(JSON.parse(text) as SavedServices);
+      again.compile();
+      expect(everything(again)).toEqual(everything(made));
+      const [goneService, goneSlice] = [random.pick(names), `slice-${random.below(8)}`];
+      const rest = new World();
+      for (const [name, each] of slices)
+        if (name !== goneSlice) for (const { services } of [again, rest]) services.setSlice(each);
+      for (const [name, each] of services)
+        if (name !== goneService) for (const { services } of [again, rest]) services.setService(each);
+      again.compile();
+      again.services.forgetRestored();
+      again.compile();
+      rest.compile();
+      expect(everything(again)).toEqual(everything(rest));
+      expect(again.services.forgetRestored()).toBe(false);
     }
     for (const name of names) made.services.removeService("default", name);
     for (const name of slices.keys()) made.services.removeSlice("default", name);
