@@ -18,6 +18,16 @@ export class EgressPorts {
   #first = 0;
   #count = 0;
 
+  /** Goes on where another was (`state`). */
+  restore(state: Uint16Array): void {
+    this.#next.set(state);
+  }
+
+  /** A copy of where the search towards each group of destinations goes on. */
+  state(): Uint16Array {
+    return this.#next.slice();
+  }
+
   /**
    * Whether replies of a protocol come back: the node's rules bring those that have ports, the raw
    * ICMP socket hears those of ICMP echo, whose identifiers are of the same range.

@@ -68,6 +68,7 @@ import {
   BALANCE_REJECT,
   BALANCE_SOURCE_RANGE,
   frontendOf,
+  isFromInside,
   isLoopbackOfNode,
   isOwn,
   loadBalance,
@@ -96,7 +97,7 @@ export function beginFlow(dp: Dataplane, i: number): void {
     return;
   }
   const fromNode = batch.port[i] === tables.nodePort;
-  const inside = !fromNode || isOwn(tables, source) || tables.inPool(source);
+  const inside = isFromInside(dp, i);
   if (services.size > 0) {
     // Most packets are for no Service: one lookup tells.
     const asked = services.isServiceAddress(destination);

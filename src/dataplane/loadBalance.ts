@@ -81,10 +81,27 @@ export function chooseBackend(
   l4Port: number,
   protocol: number,
 ): number {
-  const { services } = dp;
+  return dp.services.pick(ring, slotOf(dp, row, ring, source, l4Port, protocol));
+}
+
+/** The slot of that ring to which a client is led. */
+export function slotOf(
+  { services }: Dataplane,
+  row: number,
+  ring: number,
+  source: number,
+  l4Port: number,
+  protocol: number,
+): number {
   const hash =
     services.affinitySeconds(row) > 0 ? ringHash(source, 0, 0) : ringHash(source, l4Port, protocol);
-  return services.pick(ring, services.slot(ring, hash));
+  return services.slot(ring, hash);
+}
+
+/** Whether row `i`, which the tunnel did not bring, comes from a pod or from the node itself. */
+export function isFromInside({ batch, tables }: Dataplane, i: number): boolean {
+  const source = batch.source[i];
+  return batch.port[i] !== tables.nodePort || isOwn(tables, source) || tables.inPool(source);
 }
 
 /**

@@ -26,6 +26,9 @@ import { parse } from "./parse.js";
 import { policy } from "./policy.js";
 import { route } from "./route.js";
 
+/** The stages by name, in that order, for those who look at a packet between two of them (explain/). */
+export const STAGES = { decap, parse, neighbor, policy, conntrack, route, encap, coalesce } as const;
+
 /** Takes the dataplane's batch through all stages and empties it. Every row ends with a verdict. */
 export function runPipeline(dp: Dataplane): void {
   do runStages(dp);

@@ -7,23 +7,15 @@ import type { NativeIo } from "../binding/types.js";
 import type { Arena } from "../packet/Arena.js";
 import {
   ARENA,
-  CSUM_NEXT,
-  CSUM_REQUEST,
-  CSUM_TO_END,
-  CSUM_UDP,
   HEADROOM,
-  IOV_CSUM,
   IOV_LENGTH,
-  IOV_NEXT,
   IOV_OFFSET,
-  IOV_STRIDE,
   MAX_IOV,
   MSG_ERRNO,
   MSG_FLAG_VERIFY,
   MSG_FLAGS,
   MSG_GSO,
   MSG_HEADERS,
-  MSG_IOV,
   MSG_IOV_COUNT,
   MSG_L4_LENGTH,
   MSG_PEER,
@@ -51,6 +43,7 @@ import {
   UDP_SLOTS,
   VNET_BYTES,
 } from "../packet/layout.js";
+import { finishChecksums, piecesOf, plannedBytes } from "../packet/planned.js";
 import * as checksum from "../wire/checksum.js";
 
 /** One system call that would have been made. */
@@ -167,34 +160,13 @@ export class MemoryIo implements NativeIo {
   }
 
   #send(m: number): number {
-    const { msg, iov, view, bytes } = this.arena;
+    const { msg, iov, bytes } = this.arena;
     const port = msg[m + MSG_PORT];
     if (!this.#ports.has(port)) return ENODEV;
     if (msg[m + MSG_IOV_COUNT] > MAX_IOV) return EMSGSIZE;
-    const pieces: number[] = [];
-    for (let p = msg[m + MSG_IOV]; p !== -1 && pieces.length < msg[m + MSG_IOV_COUNT]; ) {
-      const i = p * IOV_STRIDE;
-      if (iov[i + IOV_OFFSET] < 0 || iov[i + IOV_OFFSET] + iov[i + IOV_LENGTH] > bytes.length) return EFAULT;
-      pieces.push(i);
-      p = iov[i + IOV_NEXT];
-    }
-    pieces.forEach((i, n) => {
-      const request = iov[i + IOV_CSUM];
-      if ((request & CSUM_REQUEST) === 0) return;
-      const start = iov[i + IOV_OFFSET] + (request & 0xff);
-      const rest =
-        (request & CSUM_TO_END) !== 0
-          ? pieces.slice(n + 1)
-          : (request & CSUM_NEXT) !== 0
-            ? pieces.slice(n + 1, n + 2)
-            : [];
-      let s = checksum.sum(view, start, iov[i + IOV_LENGTH] - (request & 0xff), 0);
-      for (const r of rest)
-        s = checksum.sum(view, iov[r + IOV_OFFSET], iov[r + IOV_LENGTH], checksum.fold(s));
-      let value = checksum.finish(s);
-      if (value === 0 && (request & CSUM_UDP) !== 0) value = 0xffff;
-      view.setUint16(start + ((request >>> 8) & 0xff), value);
-    });
+    const pieces = piecesOf(this.arena, m);
+    if (pieces === null) return EFAULT;
+    finishChecksums(this.arena, pieces);
     const failure = this.failures.get(port) ?? 0;
     if (failure !== 0) return failure;
     if ((msg[m + MSG_FLAGS] & MSG_FLAG_VERIFY) !== 0 && !this.#verified(m, pieces)) {
@@ -208,13 +180,12 @@ export class MemoryIo implements NativeIo {
       }
       return 0;
     }
-    const whole = new Uint8Array(pieces.reduce((sum, i) => sum + iov[i + IOV_LENGTH], 0));
-    let at = 0;
-    for (const i of pieces) {
-      whole.set(bytes.subarray(iov[i + IOV_OFFSET], iov[i + IOV_OFFSET] + iov[i + IOV_LENGTH]), at);
-      at += iov[i + IOV_LENGTH];
-    }
-    this.sent.push({ port, peer: msg[m + MSG_PEER], gso: msg[m + MSG_GSO], bytes: whole });
+    this.sent.push({
+      port,
+      peer: msg[m + MSG_PEER],
+      gso: msg[m + MSG_GSO],
+      bytes: plannedBytes(this.arena, pieces),
+    });
     return 0;
   }
 

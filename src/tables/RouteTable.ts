@@ -76,6 +76,21 @@ export class RouteTable {
     this.#start = start;
   }
 
+  /** Length of the longest prefix that has a route for an address, -1 without one. For explanations. */
+  prefixLength(address: number): number {
+    const image = this.#image;
+    const start = this.#start;
+    for (let g = start + 1, end = start + 1 + 3 * image[start]; g < end; g += 3) {
+      const key = address & image[g];
+      const buckets = start + image[g + 2];
+      for (let b = 0; b <= image[g + 1]; b++) {
+        const at = buckets + 2 * b;
+        if (image[at + 1] !== 0 && image[at] === key) return Math.clz32(~image[g]);
+      }
+    }
+    return -1;
+  }
+
   /** The route of the longest matching prefix, NO_ROUTE without one. */
   lookup(address: number): number {
     const image = this.#image;

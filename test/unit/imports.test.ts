@@ -76,7 +76,8 @@ const TABLE: Record<string, Rule> = {
     "reconcile/routing",
     "tables",
   ]),
-  explain: free(["dataplane", "tables", "model"]),
+  // Runs the dataplane on packets of its own, without ports.
+  explain: free(["dataplane", "packet", "tables", "wire", "model"]),
   // Services of a machine: their files, and what agents left in the kernel.
   install: free(["agent", "desired", "host", "model", "reconcile/routing"]),
   doctor: free(["desired", "host", "model"]),

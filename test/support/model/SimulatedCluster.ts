@@ -138,6 +138,12 @@ export interface Journey {
   arrivals: Arrival[];
 }
 
+/** Who sends a packet into the cluster. */
+export type Sender =
+  | { kind: "pod"; pod: PodName }
+  | { kind: "node"; node: NodeName }
+  | { kind: "lan"; node: NodeName };
+
 const MOST_HOPS = 8;
 /** The clock begins shortly before the flow table's milliseconds turn negative. */
 const START_US = (2 ** 31 - 60_000) * 1000;
@@ -330,6 +336,8 @@ export class SimulatedCluster {
   };
   /** Told of every packet at every node. */
   onHop: (hop: Hop) => void = () => {};
+  /** Told of every packet before it is sent; what it returns, of where it went. */
+  onSend: (sender: Sender, packet: Uint8Array) => ((journey: Journey) => void) | null = () => null;
   /** Fragments that nodes' kernels have. */
   readonly #parts = new Map<string, { sinceUs: number; parts: Packet[] }>();
 
@@ -364,12 +372,27 @@ export class SimulatedCluster {
 
   /** A pod sends a packet. */
   fromPod(pod: PodName, packet: Uint8Array): Journey {
+    return this.#watched({ kind: "pod", pod }, packet, () => this.#fromPod(pod, packet));
+  }
+
+  #watched(sender: Sender, packet: Uint8Array, send: () => Journey): Journey {
+    const tell = this.onSend(sender, packet);
+    const journey = send();
+    tell?.(journey);
+    return journey;
+  }
+
+  #fromPod(pod: PodName, packet: Uint8Array): Journey {
     if (pod === "k1") return this.#fromKernelNode(packet);
     return this.#travel(pod[0] as NodeName, pod[1] === "1" ? "pod" : "other", packet);
   }
 
   /** A program of a node sends a packet, which goes where the node's routes and rules lead it. */
   fromNode(node: NodeName, bytes: Uint8Array): Journey {
+    return this.#watched({ kind: "node", node }, bytes, () => this.#fromNode(node, bytes));
+  }
+
+  #fromNode(node: NodeName, bytes: Uint8Array): Journey {
     const packet = readPacket(bytes);
     if (this.#isByPodwire0(node, packet)) return this.#travel(node, "node", bytes);
     const journey: Journey = { hops: [], arrivals: [] };
@@ -391,6 +414,10 @@ export class SimulatedCluster {
    * announces it, or the sender has a route by it.
    */
   fromLan(node: NodeName, bytes: Uint8Array): Journey {
+    return this.#watched({ kind: "lan", node }, bytes, () => this.#fromLan(node, bytes));
+  }
+
+  #fromLan(node: NodeName, bytes: Uint8Array): Journey {
     const packet = readPacket(bytes);
     const { underlay, tunnel } = NODES[node];
     if (packet.destination !== tunnel && packet.destination !== underlay)

@@ -147,7 +147,7 @@ function prolongs({ tcp }: Parsed): boolean {
 /** One cluster and its model, with what random steps need to know of it. */
 class Run {
   readonly totals: ModelTotals = { steps: 0, packets: 0, hops: 0, changes: 0, arrived: 0, dropped: {} };
-  readonly #cluster = new SimulatedCluster();
+  readonly cluster = new SimulatedCluster();
   readonly #services = new ReferenceServices();
   readonly #references: Record<NodeName, ReferenceNode>;
   #connections: Connection[] = [];
@@ -158,9 +158,9 @@ class Run {
   constructor(readonly seed: number) {
     this.#random = new Random(seed);
     const reference = (name: NodeName) =>
-      new ReferenceNode(name, this.#services, (original) => this.#cluster.nodes[name].replyPort(original));
+      new ReferenceNode(name, this.#services, (original) => this.cluster.nodes[name].replyPort(original));
     this.#references = { a: reference("a"), b: reference("b"), c: reference("c") };
-    this.#cluster.onHop = (hop) => {
+    this.cluster.onHop = (hop) => {
       this.totals.hops++;
       for (const name of hop.dropped) this.#countDrops(name, 1);
       try {
@@ -200,7 +200,7 @@ class Run {
 
   #pass(ms: number): void {
     this.#now += ms;
-    const late = this.#cluster.pass(ms);
+    const late = this.cluster.pass(ms);
     for (const name of NODE_NAMES) {
       const wanted = this.#references[name].pass(ms);
       if (late[name] !== wanted)
@@ -215,10 +215,10 @@ class Run {
 
   #compareFlows(all: boolean): void {
     for (const name of NODE_NAMES) {
-      const { size } = this.#cluster.nodes[name].test.flows;
+      const { size } = this.cluster.nodes[name].test.flows;
       const reference = this.#references[name];
       if (size !== reference.size || all) {
-        const [is, wanted] = [this.#cluster.nodes[name].lines(), reference.lines()];
+        const [is, wanted] = [this.cluster.nodes[name].lines(), reference.lines()];
         const extra = is.filter((line) => !wanted.includes(line));
         const missing = wanted.filter((line) => !is.includes(line));
         if (extra.length + missing.length > 0 || size !== reference.size)
@@ -274,7 +274,7 @@ class Run {
     this.#services.services.set(name, service);
     const slice = this.#slice(name);
     this.#services.slices.set(name, slice);
-    this.#cluster.apply([service], [slice]);
+    this.cluster.apply([service], [slice]);
     this.#changed();
   }
 
@@ -321,13 +321,13 @@ class Run {
   #changeSlice(name: (typeof SERVICES)[number]): void {
     const slice = this.#slice(name);
     this.#services.slices.set(name, slice);
-    this.#cluster.apply([], [slice]);
+    this.cluster.apply([], [slice]);
     this.#changed();
   }
 
   #removeService(name: (typeof SERVICES)[number]): void {
     this.#services.services.delete(name);
-    this.#cluster.remove([name], []);
+    this.cluster.remove([name], []);
     this.#changed();
   }
 
@@ -382,17 +382,17 @@ class Run {
     const { at } = client;
     const journey =
       at === "lan"
-        ? this.#cluster.fromLan(client.by, packet)
+        ? this.cluster.fromLan(client.by, packet)
         : at in PODS
-          ? this.#cluster.fromPod(at as PodName, packet)
-          : this.#cluster.fromNode(at as NodeName, packet);
+          ? this.cluster.fromPod(at as PodName, packet)
+          : this.cluster.fromNode(at as NodeName, packet);
     this.totals.arrived += journey.arrivals.length;
     return journey;
   }
 
   #answer(arrival: Arrival, packet: Uint8Array): Journey {
     this.totals.packets++;
-    const journey = this.#cluster.fromArrival(arrival, packet);
+    const journey = this.cluster.fromArrival(arrival, packet);
     this.totals.arrived += journey.arrivals.length;
     return journey;
   }
@@ -822,8 +822,10 @@ function run(
   seed: number,
   steps: Iterable<number>,
   progress: (totals: ModelTotals) => void = () => {},
+  prepare: (cluster: SimulatedCluster) => void = () => {},
 ): ModelTotals {
   const world = new Run(seed);
+  prepare(world.cluster);
   for (const n of steps) {
     try {
       world.step(n);
@@ -891,6 +893,15 @@ export function runModel(seed: number, count: number, progress?: (totals: ModelT
       { cause: last },
     );
   }
+}
+
+/** Runs `count` random steps under `seed`, with something to be done to the cluster before. Throws as runModel. */
+export function watchModel(
+  seed: number,
+  count: number,
+  prepare: (cluster: SimulatedCluster) => void,
+): ModelTotals {
+  return run(seed, numbers(count), () => {}, prepare);
 }
 
 /** Repeats the given steps alone. */
