@@ -481,11 +481,13 @@ export class Agent {
     return this.flowReport.records(query);
   }
 
-  /** The tables that the dataplane has. Throws before it has any. */
-  nodeTables(): NodeTables {
-    const { reconciler, publisher, services, loaded } = this;
+  /** The tables that the dataplane has. Rejects before it has any. */
+  async nodeTables(): Promise<NodeTables> {
+    const { reconciler, publisher, services } = this;
     if (reconciler === null || publisher === null) throw new Error("the agent is starting");
-    return nodeTables({ config: loaded.config, reconciler, publisher, services });
+    const announcement = await this.announcementStatus();
+    const { config } = this.loaded;
+    return nodeTables({ config, reconciler, publisher, services, announcement });
   }
 
   counters(): CounterReport {

@@ -102,7 +102,13 @@ export class FlowReport {
     const { addresses = [] } = checked(recordsSchema, query);
     const wanted = addresses.length === 0 ? null : new Set(addresses.map((text) => parseIpv4(text)!));
     const { words, truncated } = this.reader.copy(wanted, MOST_RECORDS);
-    return { nowMs: this.now(), recordWords: FLOW_WORDS, records: base64Of(words.buffer), truncated };
+    return {
+      nowMs: this.now(),
+      recordWords: FLOW_WORDS,
+      records: base64Of(words.buffer),
+      affinities: base64Of(this.reader.affinities(wanted, MOST_RECORDS).buffer),
+      truncated,
+    };
   }
 
   /** The same as tests for the dataplane. */

@@ -7,6 +7,7 @@ import type { Reconciler } from "../reconcile/Reconciler.js";
 import type { ServicePublisher } from "../reconcile/ServicePublisher.js";
 import type { ServiceImage } from "../tables/ServiceTable.js";
 import { frontendsOf, snapshotServices } from "../tables/serviceSnapshot.js";
+import type { AnnounceStatus } from "./announceStatus.js";
 
 /** Who keeps the tables of a node. */
 export interface TableSources {
@@ -14,10 +15,17 @@ export interface TableSources {
   reconciler: Pick<Reconciler, "tables" | "image" | "nodePortAddresses" | "ownAddresses">;
   publisher: Pick<ServicePublisher, "image">;
   services: Services;
+  announcement: AnnounceStatus;
 }
 
 /** What the dataplane has now. Throws an Error before it has anything. */
-export function nodeTables({ config, reconciler, publisher, services }: TableSources): NodeTables {
+export function nodeTables({
+  config,
+  reconciler,
+  publisher,
+  services,
+  announcement,
+}: TableSources): NodeTables {
   const input = reconciler.tables();
   const { image } = reconciler;
   if (input === null || image === null) throw new Error("the dataplane has no tables yet");
@@ -40,6 +48,13 @@ export function nodeTables({ config, reconciler, publisher, services }: TableSou
     })),
     servicePorts: publisher.image === null ? [] : servicePorts(publisher.image, services),
     host: hostOf(config, reconciler),
+    announced: announcement.addresses.map(({ address, owner, answers, order, problem }) => ({
+      address,
+      owner,
+      answers,
+      order,
+      problem: problem ?? "",
+    })),
   };
 }
 

@@ -40,6 +40,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "show who owns which load-balancer address on the LAN",
     load: async () => (await import("./announce.js")).announceCommand(),
   },
+  trace: {
+    summary: "show the path of a packet through the cluster, and why it takes it",
+    load: async () => (await import("./trace.js")).traceCommand(),
+  },
   cleanup: {
     summary: "remove what an agent left on this node",
     load: async () => (await import("./cleanup.js")).cleanupCommand(),

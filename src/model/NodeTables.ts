@@ -32,6 +32,18 @@ export interface NodeTables {
   }[];
   /** What the node's kernel is told about Services: null where the node carries none. */
   host: NodeHost | null;
+  /** Load-balancer addresses, as this node sees them. */
+  announced: {
+    address: string;
+    /** Name of the node that owns it, "" where none does. */
+    owner: string;
+    /** This node answers ARP for it. */
+    answers: boolean;
+    /** The nodes that may own it: the first that is up does. */
+    order: { node: string; up: boolean }[];
+    /** Why no node may own it, "" where one may. */
+    problem: string;
+  }[];
 }
 
 /** What the rules and routes of a node lead to podwire0. */
@@ -58,6 +70,8 @@ export interface NodeFlowRecords {
   recordWords: number;
   /** The records, one after another. */
   records: string;
+  /** Affinities of the addresses as clients (tables/AffinityTable). */
+  affinities: string;
   /** There are more than are handed out at once. */
   truncated: boolean;
 }

@@ -87,6 +87,14 @@ export class AffinityTable {
     this.#flows.unlock();
   }
 
+  /** Takes over entries that copyAffinities made. */
+  restore(entries: Int32Array): void {
+    for (let at = 0; at < entries.length; at += AFFINITY_WORDS) {
+      const [key, client, address, l4Port, used] = entries.subarray(at, at + AFFINITY_WORDS);
+      this.note(key!, client!, address!, l4Port!, used!);
+    }
+  }
+
   /** Removes entries that no timeout can keep among the next `budget`. One thread does this. */
   age(nowMs: number, budget: number): void {
     const words = this.#words;
@@ -136,6 +144,27 @@ export class AffinityTable {
     }
     return oldest;
   }
+}
+
+/**
+ * The entries of clients (int32; null for all) in a flow table's memory, AFFINITY_WORDS each, `most` at
+ * most. For control code: takes no lock, and leaves out what changes while it looks.
+ */
+export function copyAffinities(
+  words: Int32Array,
+  capacity: number,
+  clients: ReadonlySet<number> | null,
+  most: number,
+): Int32Array {
+  const found: number[] = [];
+  const start = affinityStart(capacity);
+  const end = start + affinityEntries(capacity) * AFFINITY_WORDS;
+  for (let at = start; at < end && found.length < most * AFFINITY_WORDS; at += AFFINITY_WORDS) {
+    if (words[at + KEY] === 0 || (clients !== null && !clients.has(words[at + CLIENT]))) continue;
+    const entry = words.slice(at, at + AFFINITY_WORDS);
+    if (entry.every((word, i) => words[at + i] === word)) found.push(...entry);
+  }
+  return Int32Array.from(found);
 }
 
 /** Whether a time lies further back than any timeout, or so far that it looks like one to come. */

@@ -5,6 +5,7 @@
  * nothing and holds up nobody.
  */
 import * as ipv4 from "../wire/ipv4.js";
+import { copyAffinities } from "./AffinityTable.js";
 import { checkFlowTable } from "./FlowTable.js";
 import { type FlowFilter, flowTests, matchesFlow } from "./flowFilter.js";
 import {
@@ -172,6 +173,11 @@ export class FlowReader {
       words.set(record, i * FLOW_WORDS);
     });
     return { words, truncated };
+  }
+
+  /** Affinities of clients, or all (copyAffinities). */
+  affinities(clients: ReadonlySet<number> | null, most: number): Int32Array {
+    return copyAffinities(this.#words, this.capacity, clients, most);
   }
 
   #involves(addresses: ReadonlySet<number>): boolean {

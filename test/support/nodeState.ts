@@ -16,7 +16,8 @@ export function fakeNodeState(flows: FlowTable = newTable(64)): NodeState {
   return {
     status: () => ({ node: "n1" }),
     counters: () => ({ received: 7 }),
-    nodeTables: () => ({
+    announcementStatus: async () => ({ addresses: [] }),
+    nodeTables: async () => ({
       version: NODE_TABLES_VERSION,
       node: "n1",
       image: base64Of(buildTableImage(tableInput())),
@@ -25,6 +26,7 @@ export function fakeNodeState(flows: FlowTable = newTable(64)): NodeState {
       vteps: [],
       servicePorts: [],
       host: null,
+      announced: [],
     }),
     listFlows: (query) => report.list(query),
     flowRecords: (query) => report.records(query),

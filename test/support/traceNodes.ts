@@ -54,10 +54,18 @@ export function sourceOf(cluster: SimulatedCluster, name: NodeName): NodeSource 
       vips: services.virtualAddresses().map(dotted),
       addresses: [own.underlay],
     },
+    announced: [],
   };
-  const { words } = new FlowReader(test.flows.words.buffer).copy(null, 1 << 20);
+  const reader = new FlowReader(test.flows.words.buffer);
+  const { words } = reader.copy(null, 1 << 20);
   const nowMs = Math.floor(test.io.nowUs / 1000) | 0;
-  const answer = { nowMs, recordWords: FLOW_WORDS, records: base64Of(words.buffer), truncated: false };
+  const answer = {
+    nowMs,
+    recordWords: FLOW_WORDS,
+    records: base64Of(words.buffer),
+    affinities: base64Of(reader.affinities(null, 1 << 20).buffer),
+    truncated: false,
+  };
   const egressPorts = test.breather.dataplane.egressPorts.state();
   return { tables, flows: async () => answer, egressPorts };
 }

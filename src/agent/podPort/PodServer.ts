@@ -112,15 +112,18 @@ export class PodServer {
       if (request.method !== "GET" && request.method !== "HEAD")
         throw new HttpRefusal(405, "Method Not Allowed");
       if (wanted.kind === "healthz") return void response.end("ok");
-      if (wanted.kind === "state") return this.state(wanted, response);
+      if (wanted.kind === "state") return await this.state(wanted, response);
       await this.logs(wanted, response);
     } catch (error) {
       this.refuse(request, response, error);
     }
   }
 
-  private state({ topic, query }: PodRequest & { kind: "state" }, response: ServerResponse): void {
-    const text = JSON.stringify(answerOf(this.options.state, topic, query));
+  private async state(
+    { topic, query }: PodRequest & { kind: "state" },
+    response: ServerResponse,
+  ): Promise<void> {
+    const text = JSON.stringify(await answerOf(this.options.state, topic, query));
     response.writeHead(200, {
       "Content-Type": "application/json",
       "Content-Length": Buffer.byteLength(text),

@@ -4,6 +4,7 @@
  *   GET /podwire/status                       what `podwire status` shows
  *   GET /podwire/counters                     frames and drops by reason
  *   GET /podwire/tables                       model/NodeTables
+ *   GET /podwire/announcement                 what `podwire announce status` shows
  *   GET /podwire/flows?FILTER…&limit          {"flows": […], "more": bool}; filters as in FlowQuery
  *   GET /podwire/records?address…             model/NodeFlowRecords of flows with any of the addresses
  */
@@ -15,12 +16,13 @@ import { HttpRefusal } from "./refusals.js";
 export interface NodeState {
   status(): unknown;
   counters(): unknown;
-  nodeTables(): NodeTables;
+  nodeTables(): Promise<NodeTables>;
+  announcementStatus(): Promise<unknown>;
   listFlows(query: FlowQuery): Iterable<FlowView>;
   flowRecords(query: { addresses?: string[] }): NodeFlowRecords;
 }
 
-const TOPICS = ["status", "counters", "tables", "flows", "records"] as const;
+const TOPICS = ["status", "counters", "tables", "announcement", "flows", "records"] as const;
 export type StateTopic = (typeof TOPICS)[number];
 
 /** Flows in an answer, where the request does not say how many, and at most. */
@@ -40,7 +42,7 @@ export function isTopic(name: string): name is StateTopic {
   return (TOPICS as readonly string[]).includes(name);
 }
 
-/** The answer to a request. Throws an HttpRefusal where it is asked wrongly. */
+/** The answer to a request, perhaps a promise of it. Throws an HttpRefusal where it is asked wrongly. */
 export function answerOf(state: NodeState, topic: StateTopic, query: URLSearchParams): unknown {
   switch (topic) {
     case "status":
@@ -49,6 +51,8 @@ export function answerOf(state: NodeState, topic: StateTopic, query: URLSearchPa
       return state.counters();
     case "tables":
       return state.nodeTables();
+    case "announcement":
+      return state.announcementStatus();
     case "flows":
       return refused(() => flowsOf(state, query));
     case "records":

@@ -8,7 +8,6 @@ import { FLOW_WORDS } from "../../tables/flowLayout.js";
 import type { ServiceImage } from "../../tables/ServiceTable.js";
 import { restoreServices } from "../../tables/serviceSnapshot.js";
 import { Tables } from "../../tables/TableImage.js";
-import { THIS_NODE } from "../../tables/VipTable.js";
 import { TraceNode } from "./TraceNode.js";
 
 /** A node whose agent answers. */
@@ -96,13 +95,14 @@ export class TraceCluster {
     const own = [formatIpv4(image.tunnelAddress), formatIpv4(image.underlayAddress)];
     const wanted = new Set([...addresses, ...own, ...(tables.host?.addresses ?? [])]);
     const source = this.#sources.get(name)!;
-    const { records, recordWords, nowMs, truncated } = await source.flows([...wanted]);
+    const { records, recordWords, affinities, nowMs, truncated } = await source.flows([...wanted]);
     if (recordWords !== FLOW_WORDS) throw new Error(`node ${name} keeps flows of another layout`);
     if (truncated) this.notes.push(`node ${name} has more flows than it hands out: one may be missing`);
     const node = new TraceNode({
       image: this.#images.get(name)!,
       services,
       flows: wordsOf(records),
+      affinities: wordsOf(affinities),
       nowMs,
       ...(source.egressPorts === undefined ? {} : { egressPorts: source.egressPorts }),
     });
@@ -157,20 +157,22 @@ export class TraceCluster {
     return [...this.nodes.values()].some(({ tables }) => tables.host?.vips.includes(address) === true);
   }
 
-  /** Who answers ARP for a load-balancer address: the first node of the order that its tables hold. */
+  /**
+   * Who answers ARP for a load-balancer address: the node that says so of itself, else the one that
+   * another holds for its owner, else the first of the order in a node's tables.
+   */
   announcerOf(address: string): Announcer {
-    const number = parseIpv4(address)!;
-    for (const { name, image } of this.nodes.values()) {
-      const row = image.vips.find(number);
-      if (row < 0) continue;
-      const order = Array.from({ length: image.vips.candidates(row) }, (_, place) => {
-        const index = image.vips.candidate(row, place);
-        return index === THIS_NODE ? name : this.nodeOf(formatIpv4(image.fdb.address(index)));
-      });
-      if (order.length === 0) return { node: "", because: "no node may announce it" };
-      return { node: order[0]!, because: `first of those that may announce it: ${order.join(", ")}` };
-    }
-    return { node: "", because: "no node announces it" };
+    const views = [...this.nodes.values()].flatMap(({ name, tables }) =>
+      tables.announced.filter((each) => each.address === address).map((each) => ({ name, ...each })),
+    );
+    const answering = views.find(({ answers }) => answers);
+    const view = answering ?? views.find(({ owner }) => owner !== "") ?? views[0];
+    if (view === undefined) return { node: "", because: "no node knows it for an address to be announced" };
+    const order = view.order.map(({ node, up }) => (up ? node : `${node} (down)`)).join(", ");
+    const owner = answering?.name ?? view.owner;
+    if (owner !== "") return { node: owner, because: `the first that is up of ${order}` };
+    if (view.problem !== "") return { node: "", because: view.problem };
+    return { node: "", because: order === "" ? "no node may announce it" : `none is up of ${order}` };
   }
 }
 

@@ -37,6 +37,8 @@ export interface NodeCopy {
   services: ServiceImage | null;
   /** Records of the flow table, FLOW_WORDS each. */
   flows: Int32Array;
+  /** Entries of the affinity table, AFFINITY_WORDS each. */
+  affinities: Int32Array;
   /** The flow table's clock, milliseconds modulo 2^32. */
   nowMs: number;
   /** Which egress port is next (EgressPorts.state); the first ones where it is not known. */
@@ -96,6 +98,8 @@ export interface ServiceChoice {
   inside: boolean;
   /** Slot that the client is led to, -1 where there is no ring. */
   slot: number;
+  /** The client has an endpoint from before (session affinity). */
+  kept: boolean;
 }
 
 /** One packet's way through one node. */
@@ -116,7 +120,7 @@ export class TraceNode {
   #leaves: Leaving[] = [];
 
   /** Throws RangeError where the copy is none of this version. */
-  constructor({ image, services, flows, nowMs, egressPorts }: NodeCopy) {
+  constructor({ image, services, flows, affinities, nowMs, egressPorts }: NodeCopy) {
     this.tables = new Tables(image);
     const table = copyOf(flows, nowMs);
     this.#reader = new FlowReader(table.words.buffer);
@@ -129,6 +133,7 @@ export class TraceNode {
     );
     if (services !== null) this.dataplane.services.adopt(services);
     if (egressPorts !== undefined) this.dataplane.egressPorts.restore(egressPorts);
+    this.dataplane.affinities.restore(affinities);
     this.dataplane.nowMs = nowMs;
     this.dataplane.nowUs = (nowMs >>> 0) * 1000;
   }
@@ -210,7 +215,7 @@ export class TraceNode {
   }
 
   /** What a packet that begins a flow asks for; null where it is no Service's, or came by the tunnel. */
-  #choiceOf({ verdict, kind, vtep }: Row): ServiceChoice | null {
+  #choiceOf({ verdict, kind, vtep, source, ports, protocol }: Row): ServiceChoice | null {
     const { dataplane } = this;
     const { services } = dataplane;
     if (verdict !== PENDING || kind !== KIND_IPV4 || vtep >= 0 || services.size === 0) return null;
@@ -218,7 +223,12 @@ export class TraceNode {
     if (row < 0) return null;
     const inside = isFromInside(dataplane, 0);
     const ring = inside ? services.insideRing(row) : services.outsideRing(row);
-    return { row, ring, inside, slot: ring < 0 ? -1 : slotOf(dataplane, 0, row, ring) };
+    if (ring < 0) return { row, ring, inside, slot: -1, kept: false };
+    const slot = slotOf(dataplane, row, ring, source, ports >>> 16, protocol);
+    const timeout = services.affinitySeconds(row);
+    const kept =
+      timeout > 0 && dataplane.affinities.find(services.affinityKey(row), source, timeout, dataplane.nowMs);
+    return { row, ring, inside, slot, kept };
   }
 
   #row(): Row {

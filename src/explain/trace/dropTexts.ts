@@ -103,5 +103,9 @@ export const DROP_TEXTS: Readonly<Record<ReasonName, readonly [string, string]>>
   ingressGone: ["the node through which the connection came is gone", "Open the connection anew."],
   untranslatable: ["ports of a fragmented SCTP packet cannot be translated", "Lower the sender's MTU."],
   fragmentOrphan: ["the first fragment did not come, or was dropped", "Lower the sender's MTU."],
+  unallocatedClusterIp: [
+    "it lies in the range of ClusterIPs, and no Service has it",
+    "Ask for an address that one has: kubectl get svc",
+  ],
   notOurs: ["heard by the agent, and the node's own", "Nothing: the node's kernel has it."],
 };

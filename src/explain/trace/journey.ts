@@ -53,19 +53,18 @@ export interface Question {
   to: string;
   sender: Place;
   packet: Uint8Array;
-  live: boolean;
 }
 
 /** Traces a packet and the answer to it. Rejects where an agent does not hand out its flows. */
 export async function trace(cluster: TraceCluster, question: Question): Promise<Trace> {
-  const { from, to, sender, packet, live } = question;
+  const { from, to, sender, packet } = question;
   const request = await walk(cluster, sender, packet);
   const reply = await replyTo(cluster, request);
   return {
     version: 1,
     from,
     to,
-    live,
+    live: null,
     request: request.way,
     reply: reply?.way ?? null,
     verdict: verdictOf(cluster, sender, packet, request, reply),
@@ -151,7 +150,9 @@ class Walk {
   }
 
   #finish(end: End): Walked {
-    const way = { packet: packetView(this.first), steps: this.steps, end };
+    const packet = packetView(this.first);
+    const last = this.steps.findLast((step) => step.packet !== undefined)?.packet ?? packet;
+    const way = { packet, packetAtEnd: last, steps: this.steps, end };
     return { way, hops: this.#hops, arrived: this.#arrived, refusal: this.#refusal };
   }
 
@@ -237,7 +238,7 @@ class Walk {
   }
 
   #toProgram(node: string, packet: Uint8Array): End {
-    return this.#deliver({ kind: "program", node }, packet, "whether one listens there is the node's matter");
+    return this.#deliver({ kind: "program", node }, packet, "whichever program has that address and port");
   }
 
   // ---- the LAN ----------------------------------------------------------------------------------
@@ -276,7 +277,7 @@ class Walk {
         "Ask a NodePort or a load-balancer address of a Service.",
       );
     const name = cluster.machineName(destination);
-    return this.#deliver({ kind: "lan", name }, packet, "no address of the cluster");
+    return this.#deliver({ kind: "lan", name }, packet, "by the LAN, or beyond it");
   }
 
   #onTheLan(what: string, because: string): void {

@@ -125,8 +125,20 @@ export type End =
 /** The way of one packet. */
 export interface Way {
   packet: PacketView;
+  /** As it is where it ends. */
+  packetAtEnd: PacketView;
   steps: TraceStep[];
   end: End;
+}
+
+/** What really became of a flow, by the nodes' flow tables. */
+export interface LiveView {
+  /** In the manner of conntrack -L, from each node that knows it. */
+  flows: { node: string; line: string }[];
+  /** Whether it went as the trace says. */
+  agrees: boolean;
+  /** "" where it agrees. */
+  difference: string;
 }
 
 export interface Trace {
@@ -134,8 +146,8 @@ export interface Trace {
   /** What was asked, in words: "pc", "svc/web". */
   from: string;
   to: string;
-  /** A packet that was made up for this, or one that was seen. */
-  live: boolean;
+  /** The real flow that it was held against; null where the packet is only made up. */
+  live: LiveView | null;
   request: Way;
   /** The answer, a refusal included; null where none comes. */
   reply: Way | null;

@@ -36,6 +36,7 @@ const FRONTENDS: readonly (readonly [number, string])[] = [
   [FRONTEND_EXTERNAL_IP, "external address"],
 ];
 const FLAG_TEXTS: Readonly<Record<string, string>> = {
+  dnat: "to the endpoint",
   snat: "source translated",
   hairpin: "a pod that reaches itself",
   egress: "leaves behind the node's address",
@@ -162,7 +163,7 @@ function conntrackSteps(place: HopPlace, record: StageRecord): TraceStep[] {
         place,
         "translate",
         `${tupleText(packets[0])} becomes ${tupleText(packets[1])}`,
-        translationReason(flowAfter),
+        translationReason(flowAfter, after.direction === 0),
         {
           before: packets[0],
           packet: packets[1],
@@ -196,29 +197,33 @@ function factsOf(flow: FlowRecord, found: boolean, original: boolean): FlowFacts
   return { found, state, original, ageSeconds: Math.floor(ageMs / 1000), flags };
 }
 
-function translationReason(flow: FlowRecord | null): string {
-  const flags = flow?.flags ?? [];
-  const texts = flags.flatMap((flag) => FLAG_TEXTS[flag] ?? []);
-  return texts.length === 0 ? "the flow's two keys say so" : texts.join("; ");
+function translationReason(flow: FlowRecord | null, original: boolean): string {
+  if (flow === null) return "an error about a packet of a flow speaks as its receiver knows that";
+  if (!original) return "back to what who asked knows";
+  const texts = flow.flags.flatMap((flag) => FLAG_TEXTS[flag] ?? []);
+  return texts.join("; ");
 }
 
 function serviceStep(place: HopPlace, record: StageRecord, choice: ServiceChoice): TraceStep {
   const { services } = place.node.dataplane;
-  const { row, ring, slot, inside } = choice;
+  const { row, ring, slot, inside, kept } = choice;
   const backend = record.flowAfter?.backend ?? 0;
   const flags = services.flags(row);
   const frontend = FRONTENDS.find(([flag]) => (flags & flag) !== 0)?.[1] ?? "address";
   const name = serviceName(place.known, services.service(row)) || `service ${services.service(row)}`;
+  const port = place.known.tables.servicePorts.find(({ id }) => id === services.service(row));
   const members =
     ring < 0 ? [] : Array.from({ length: services.count(ring) }, (_, i) => services.member(ring, i));
   const endpoints = members.map((member) => {
     const address = formatIpv4(services.address(member));
+    const l4Port = services.l4Port(member);
     const pod = place.cluster.podOf(address);
+    const said = port?.endpoints.find((each) => each.address === address && each.l4Port === l4Port);
     return {
       address,
-      l4Port: services.l4Port(member),
+      l4Port,
       pod: pod?.name ?? "",
-      node: pod?.node ?? place.cluster.nodeOf(address),
+      node: pod?.node ?? (said?.node || place.cluster.nodeOf(address)),
       chosen: backend !== 0 && services.backendId(member) === backend,
     };
   });
@@ -242,15 +247,18 @@ function serviceStep(place: HopPlace, record: StageRecord, choice: ServiceChoice
     affinitySeconds > 0
       ? "the client's address (session affinity)"
       : "the client's address, port and protocol";
-  const skipped =
-    services.backendId(led) === backend
-      ? ""
-      : `; its endpoint ${formatIpv4(services.address(led))} cannot be reached, so the next slot's`;
+  const isLed = services.backendId(led) === backend;
+  const other = `${formatIpv4(services.address(led))}:${services.l4Port(led)}`;
+  const deviation = isLed
+    ? ""
+    : kept
+      ? `; that is ${other}, but the client's last connection went to this one, and it stays`
+      : `; that is ${other}, which cannot be reached, so the next slot's`;
   return step(
     place,
     "service",
     `${frontend} of ${name}: endpoint ${chosen.address}:${chosen.l4Port}${chosen.pod === "" ? "" : ` (${chosen.pod})`}`,
-    `slot ${slot} of ${service.slots} in the ring of ${endpoints.length} for traffic from ${side}, by ${key}${skipped}`,
+    `slot ${slot} of ${service.slots} in the ring of ${endpoints.length} for traffic from ${side}, by ${key}${deviation}`,
     { service },
   );
 }

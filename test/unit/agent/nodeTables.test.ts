@@ -29,6 +29,28 @@ services:
     backends: [{ address: 10.1.235.193 }, { address: 10.1.79.65 }]
 `;
 
+const announcement = {
+  node: "k8s-master",
+  interface: null,
+  carrier: false,
+  drained: false,
+  settled: true,
+  addresses: [
+    {
+      address: "192.168.2.36",
+      owner: "k8s-worker01",
+      since: "",
+      answers: false,
+      order: [{ node: "k8s-worker01", up: true }],
+      pool: "",
+      services: [],
+      problem: null,
+    },
+  ],
+  neighbors: [],
+  conflicts: [],
+};
+
 function bytesOf(base64: string): ArrayBuffer {
   return new Uint8Array(Buffer.from(base64, "base64")).buffer;
 }
@@ -60,7 +82,7 @@ test("the tables in force, and the names to them", () => {
     nodePortAddresses: ["192.168.2.30"],
     ownAddresses: ["192.168.2.30", "10.0.2.15"],
   };
-  const answer = nodeTables({ config, reconciler, publisher: { image }, services });
+  const answer = nodeTables({ config, reconciler, publisher: { image }, services, announcement });
   const tables = new Tables(bytesOf(answer.image));
   expect(tables.routes.lookup(parseIpv4("10.1.235.193")!)).toBe(routeOf(ROUTE_PORT, 5));
   const table = new ServiceTable();
@@ -94,6 +116,15 @@ test("the tables in force, and the names to them", () => {
       ranges: ["10.152.183.0/24"],
       addresses: ["192.168.2.30", "10.0.2.15"],
     },
+    announced: [
+      {
+        address: "192.168.2.36",
+        owner: "k8s-worker01",
+        answers: false,
+        order: [{ node: "k8s-worker01", up: true }],
+        problem: "",
+      },
+    ],
   });
 });
 
@@ -101,7 +132,7 @@ test("before there are any, it says so; without Services it has none", () => {
   const { config } = parseConfig("f", CONFIG);
   const services = new Services({ node: config.node, externalIpRanges: [] });
   const none = { tables: () => null, image: null, nodePortAddresses: [], ownAddresses: [] };
-  expect(() => nodeTables({ config, reconciler: none, publisher: { image: null }, services })).toThrow(
-    "no tables yet",
-  );
+  expect(() =>
+    nodeTables({ config, reconciler: none, publisher: { image: null }, services, announcement }),
+  ).toThrow("no tables yet");
 });
