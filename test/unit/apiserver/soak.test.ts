@@ -1,4 +1,4 @@
-/** A minute of `npm run soak -- api`: clients that are not ours miss nothing and are told nothing twice. */
+/** Half a minute of `npm run soak -- api`: clients that are not ours miss nothing and are told nothing twice. */
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
@@ -7,9 +7,9 @@ import { apiSoak, judgeMemory } from "../../support/apiSoak.js";
 import { temporaryDirectory } from "../../support/apiserver.js";
 
 const SEED = 1;
-const SECONDS = 60;
+const SECONDS = 30;
 const RATE = 200;
-/** MiB. A minute has few collections to measure between: ten minutes are what shows a slow leak. */
+/** MiB. Half a minute has few collections to measure between: ten minutes are what shows a slow leak. */
 const MAY_GROW = 64;
 
 function missing(): string {
