@@ -178,6 +178,29 @@ describe("a trace", () => {
     expect(rest.map(([, address]) => address)).toContain(fresh.request.packetAtEnd.destination);
   });
 
+  test("knows which endpoint a client has by session affinity, and says that it stays", async () => {
+    const affine = service("web", { clusterIP: CLUSTER_IP, sessionAffinity: "ClientIP" });
+    const all = slice("web", { [PODS.a1]: "a", [PODS.b1]: "b", [PODS.c1]: "c" });
+    const fresh = new SimulatedCluster();
+    fresh.apply([affine], [all]);
+    for (const client of ["a2", "b2", "c2"] as const) {
+      const asked = { from: `pod/${client}`, to: "svc/web", sourcePort: 40_100 };
+      const ring = chosen(await traced(asked, sourcesOf(fresh))).address;
+      // The client's endpoint of before is another than that.
+      const [before] = [PODS.a1, PODS.b1, PODS.c1].filter((address) => address !== ring);
+      const world = new SimulatedCluster();
+      world.apply([affine], [slice("web", { [before!]: "" })]);
+      const ends = { source: PODS[client], destination: CLUSTER_IP, sourcePort: 50_000, destinationPort: 80 };
+      world.fromPod(client, tcpPacket({ ...ends, flags: SYN, sequence: 999 }, counting(0)));
+      world.apply([], [all]);
+      const result = await traced(asked, sourcesOf(world));
+      expect(chosen(result).address).toBe(before);
+      expect(stepOf(result, "service").because).toMatch(
+        new RegExp(`by the client's address \\(session affinity\\); that is ${ring}:8080, but .* it stays$`),
+      );
+    }
+  });
+
   test.each([
     ["a pod to a pod on another node", { from: "pod/a1", to: "pod/b1:8080" }, "answered", PODS.b1],
     ["a pod to a pod on its node", { from: "default/a1", to: `${PODS.a2}:80` }, "answered", PODS.a2],
