@@ -13,6 +13,8 @@ import type { FlowTable } from "../tables/FlowTable.js";
 import { FLOW_WORDS } from "../tables/flowLayout.js";
 import { ServiceTable } from "../tables/ServiceTable.js";
 import type { Tables } from "../tables/TableImage.js";
+import { THIS_NODE } from "../tables/VipTable.js";
+import { VipTags } from "../tables/VipTags.js";
 import { EgressPorts } from "./EgressPorts.js";
 import { FragmentTable } from "./FragmentTable.js";
 import { MergeTable } from "./MergeTable.js";
@@ -22,6 +24,19 @@ import { TrainTable } from "./TrainTable.js";
 /** Executes the plan, accounts for failures and resets it. */
 export interface TxSink {
   execute(): void;
+}
+
+/**
+ * What is known of nodes, by node number (VTEP index, or THIS_NODE), in memory that another thread may
+ * write.
+ */
+export interface NodeLiveness {
+  /** One number, raised after each change of the others. */
+  readonly changes: Int32Array;
+  /** 1 where a node is alive and may own load-balancer addresses; THIS_NODE's included. */
+  readonly up: Uint8Array;
+  /** 1 where a node is known to be dead, by VTEP index. */
+  readonly down: Uint8Array;
 }
 
 /** ICMP errors per second, and at once (Linux: icmp_msgs_per_sec, icmp_msgs_burst). */
@@ -35,6 +50,7 @@ export class Dataplane {
   readonly trains = new TrainTable();
   readonly merges = new MergeTable();
   readonly services = new ServiceTable();
+  readonly vipTags = new VipTags(this.services);
   readonly fragments = new FragmentTable();
   readonly egressPorts = new EgressPorts();
   readonly affinities: AffinityTable;
@@ -47,6 +63,15 @@ export class Dataplane {
   readonly keys = new Int32Array(BATCH_CAPACITY);
   readonly draft = new Int32Array(FLOW_WORDS);
   readonly icmpBudget = new TokenBucket(ICMP_RATE, ICMP_BURST);
+  /** What is known of other nodes: until somebody runs BFD, that none is dead, and none may own addresses. */
+  liveness: NodeLiveness = {
+    changes: new Int32Array(1),
+    up: new Uint8Array(THIS_NODE + 1),
+    down: new Uint8Array(THIS_NODE),
+  };
+  /** `liveness.changes` when `#someDown` was right. */
+  #livenessSeen = 0;
+  #someDown = false;
   /** Identification field of packets that the dataplane makes itself. */
   identification = 0;
   /** Monotonic time of this breath in microseconds. */
@@ -69,6 +94,16 @@ export class Dataplane {
     this.plan = plan;
     this.tables = tables;
     this.affinities = new AffinityTable(flows);
+  }
+
+  /** Whether any node is known to be dead: while none is, no backend needs to be looked at. */
+  get someDown(): boolean {
+    const { changes, down } = this.liveness;
+    if (changes[0] !== this.#livenessSeen) {
+      this.#livenessSeen = changes[0];
+      this.#someDown = down.includes(1);
+    }
+    return this.#someDown;
   }
 
   /** Drops row `i`, with all the frames it stands for. */

@@ -12,6 +12,8 @@
  *   outside (LAN)   NodePort, LoadBalancer    as above; source kept, the reply returns through us
  *   outside (LAN)   pod                       source kept, the reply returns through us
  *   other node      pod, source outside       source kept, the reply returns through that node
+ *   pod, by another outside, with a tag       the reply of a connection whose ingress has died
+ *     node            of an address of ours     (adoptReply)
  *   pod             outside                   egress: source translated
  *
  * The source is translated as well where the reply would else not come back: a pod that reaches
@@ -60,6 +62,7 @@ import * as flowTag from "../wire/flowTag.js";
 import * as icmp from "../wire/icmp.js";
 import * as ipv4 from "../wire/ipv4.js";
 import * as tcp from "../wire/tcp.js";
+import { adoptReply } from "./adoptReply.js";
 import type { Dataplane } from "./Dataplane.js";
 import { applyFlow, followFlow } from "./followFlow.js";
 import {
@@ -74,6 +77,7 @@ import {
   loadBalance,
   nodePortOf,
 } from "./loadBalance.js";
+import { replaceMoved } from "./movedIngress.js";
 import { speaksAsNode } from "./policy.js";
 import { reject } from "./reject.js";
 import { firstState, trackRow } from "./trackRow.js";
@@ -93,7 +97,9 @@ export function beginFlow(dp: Dataplane, i: number): void {
   const destination = batch.destination[i];
   if (batch.vtep[i] >= 0) {
     // Between pods, the sender's node keeps track.
-    if (!tables.inPool(source) && leadsToPod(tables, destination)) beginPlain(dp, i, source, OUT_INGRESS);
+    if (tables.inPool(source)) {
+      if (batch.tag[i] !== 0) adoptReply(dp, i);
+    } else if (leadsToPod(tables, destination)) beginPlain(dp, i, source, OUT_INGRESS);
     return;
   }
   const fromNode = batch.port[i] === tables.nodePort;
@@ -261,6 +267,7 @@ function insertFlow(
 ): void {
   if (!draftFlow(dp, i, source, to, l4Port, service, backend, out, replyOut)) return;
   const { batch, draft, flows } = dp;
+  if (replyOut !== OUT_ROUTE) replaceMoved(dp, i);
   if (settled(dp, i, flows.insert(draft, dp.nowMs))) return;
   const protocol = batch.protocol[i];
   const own = batch.ports[i] >>> 16;

@@ -17,6 +17,7 @@ import {
   turnedPorts,
 } from "../tables/flowLayout.js";
 import type { Dataplane } from "./Dataplane.js";
+import { leavesByDeadNode, noteIngress, turnReply } from "./movedIngress.js";
 import { trackRow } from "./trackRow.js";
 import { translate } from "./translate.js";
 
@@ -42,6 +43,7 @@ export function applyFlow(dp: Dataplane, i: number): void {
   const { batch, flows } = dp;
   const { words } = flows;
   const direction = batch.direction[i];
+  if (direction === 1 && leavesByDeadNode(dp, batch.flow[i])) turnReply(dp, i);
   const base = flows.base(batch.flow[i]);
   // What leaves is the other direction's key turned round.
   const key = base + (direction === 0 ? FLOW_REPLY : FLOW_ORIGINAL);
@@ -66,17 +68,6 @@ export function takeWayOut(dp: Dataplane, i: number, base: number, direction: nu
     if (vtep >= 0) batch.via[i] = vtep;
     else dp.drop(i, DropReason.ingressGone);
   }
-}
-
-/** The ingress of a connection may move to another node: from then on replies return there. */
-function noteIngress(dp: Dataplane, i: number): void {
-  const { batch, flows, tables } = dp;
-  const vtep = batch.vtep[i];
-  if (vtep < 0 || batch.direction[i] !== 0) return;
-  const base = flows.base(batch.flow[i]);
-  if (flows.words[base + FLOW_OUT + 1] !== OUT_INGRESS) return;
-  const address = tables.fdb.address(vtep);
-  if (flows.words[base + FLOW_INGRESS] !== address) flows.words[base + FLOW_INGRESS] = address;
 }
 
 /** Gives row `i` back the addresses, ports and tag with which it arrived. */

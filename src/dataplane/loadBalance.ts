@@ -4,7 +4,7 @@
  */
 
 import { ringHash } from "../tables/MaglevRing.js";
-import { ROUTE_PORT, routeOf } from "../tables/RouteTable.js";
+import { ROUTE_PORT, ROUTE_VTEP, routeOf, routeTarget, routeTo } from "../tables/RouteTable.js";
 import { FRONTEND_CLUSTER_IP, RING_DROP, RING_REJECT } from "../tables/ServiceTable.js";
 import type { Tables } from "../tables/TableImage.js";
 import * as ipv4 from "../wire/ipv4.js";
@@ -72,7 +72,12 @@ export function loadBalance(dp: Dataplane, i: number, row: number, inside: boole
   return chooseBackend(dp, row, ring, source, batch.ports[i] >>> 16, batch.protocol[i]);
 }
 
-/** The backend that a new flow of a client gets from a ring of Service row `row`. */
+/**
+ * The backend that a new flow of a client gets from a ring of Service row `row`. Where its node is dead,
+ * that of the first slot behind it, in the order of slots that all nodes share, whose node is not; so
+ * nodes that hold the same ones for dead agree, and what the dead ones had spreads over all others.
+ * Where all are dead, the ring's own choice.
+ */
 export function chooseBackend(
   dp: Dataplane,
   row: number,
@@ -86,16 +91,23 @@ export function chooseBackend(
 
 /** The slot of that ring to which a client is led. */
 export function slotOf(
-  { services }: Dataplane,
+  dp: Dataplane,
   row: number,
   ring: number,
   source: number,
   l4Port: number,
   protocol: number,
 ): number {
+  const { services } = dp;
   const hash =
     services.affinitySeconds(row) > 0 ? ringHash(source, 0, 0) : ringHash(source, l4Port, protocol);
-  return services.slot(ring, hash);
+  const slot = services.slot(ring, hash);
+  const backend = services.pick(ring, slot);
+  if (!dp.someDown || isReachable(dp, backend) || !hasReachable(dp, ring)) return slot;
+  for (let next = services.next(ring, slot); ; next = services.next(ring, next)) {
+    const other = services.pick(ring, next);
+    if (other !== backend && isReachable(dp, other)) return next;
+  }
 }
 
 /** Whether row `i`, which the tunnel did not bring, comes from a pod or from the node itself. */
@@ -104,10 +116,27 @@ export function isFromInside({ batch, tables }: Dataplane, i: number): boolean {
   return batch.port[i] !== tables.nodePort || isOwn(tables, source) || tables.inPool(source);
 }
 
+function hasReachable(dp: Dataplane, ring: number): boolean {
+  const { services } = dp;
+  const count = services.count(ring);
+  for (let n = 0; n < count; n++) if (isReachable(dp, services.member(ring, n))) return true;
+  return false;
+}
+
+/** Whether a backend is on no node that is known to be dead: a pod of its blocks, or a program of its own. */
+function isReachable(dp: Dataplane, backend: number): boolean {
+  const { tables } = dp;
+  const address = dp.services.address(backend);
+  const route = tables.routes.lookup(address);
+  const vtep = routeTo(route) === ROUTE_VTEP ? routeTarget(route) : tables.fdb.find(address);
+  return vtep < 0 || dp.liveness.down[vtep] === 0;
+}
+
 /**
  * The same where the row has ClientIP affinity, by kube-proxy's rules: a client's new connections to a
  * service port, whichever of its addresses they ask for, go to the endpoint of the one before, until
- * the client has begun none for the timeout or this traffic may not go to that endpoint any more. Each
+ * the client has begun none for the timeout, that endpoint's node is dead, or this traffic may not go to
+ * it any more. Each
  * ingress node keeps its own, as with kube-proxy; they agree while endpoints do not change, since a new
  * client gets what the ring says for its address.
  */
@@ -117,6 +146,7 @@ function affineBackend(dp: Dataplane, row: number, ring: number, source: number)
   let backend = -1;
   if (affinities.find(key, source, services.affinitySeconds(row), nowMs)) {
     backend = services.memberAt(ring, affinities.address, affinities.l4Port);
+    if (backend >= 0 && dp.someDown && !isReachable(dp, backend)) backend = -1;
   }
   if (backend < 0) backend = chooseBackend(dp, row, ring, source, 0, 0);
   affinities.note(key, source, services.address(backend), services.l4Port(backend), nowMs);

@@ -460,6 +460,21 @@ export class ServiceTable {
     return ((this.#root[this.#udpPorts + (l4Port >>> 5)] >>> l4Port) & 1) !== 0;
   }
 
+  /** Calls `visit` with address, protocol << 16 | port, and row of each frontend. Reads the whole table. */
+  forEachFrontend(visit: (address: number, key: number, row: number) => void): void {
+    for (let p = 0; p <= this.#last; p++) {
+      const page = this.#root[this.#pages + p];
+      if (page === 0) continue;
+      const words = this.#words[page >>> CHUNK_SHIFT];
+      const at = (page & WORD_MASK) + 1;
+      const count = words[at - 1];
+      for (let i = 0; i < count; i++) {
+        if (words[at + 2 * i + 1] === 0) continue;
+        visit(words[at + 2 * i], words[at + 2 * i + 1], page + 1 + 2 * count + ROW * i);
+      }
+    }
+  }
+
   /** FRONTEND_* of a row. */
   flags(row: number): number {
     return this.#words[row >>> CHUNK_SHIFT][(row & WORD_MASK) + ROW_FLAGS];

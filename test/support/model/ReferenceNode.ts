@@ -238,7 +238,7 @@ export class ReferenceNode {
     if (found !== undefined) {
       if (track(found.flow.track, packet, found.direction, this.now)) {
         // The ingress of a connection may move: replies follow.
-        if (found.direction === 0 && isVtep(from) && found.flow.out[1] === "ingress")
+        if (found.direction === 0 && isVtep(from) && from !== "k" && found.flow.out[1] === "ingress")
           found.flow.ingress = from;
         return this.#goes(hop, packet, arrived, found);
       }
@@ -402,6 +402,7 @@ export class ReferenceNode {
     const source = target.keepSource ? packet.source : this.#sourceTowards(target.to, packet.source);
     const draft = this.#draft(hop, packet, arrived, target, source);
     if ("dropped" in draft) return draft;
+    this.#replaceMoved(hop, draft, target.replyOut);
     if (this.#flows.has(keyOf(draft.reply))) {
       const port = this.oracle(draft.original);
       if (port === undefined) throw new Error("no other source port was found");
@@ -410,6 +411,40 @@ export class ReferenceNode {
         throw new Error(`source port ${port} instead of a taken one`);
     }
     return this.#start(hop, packet, arrived, draft);
+  }
+
+  /** A connection from outside that came in by the LAN and comes by another node now, or the other way round. */
+  #replaceMoved(hop: Hop, draft: Flow, replyOut: Out): void {
+    const { original, reply } = draft;
+    const other =
+      replyOut === "ingress" ? this.#localForm(hop, draft) : replyOut === "node" && this.#tunnelForm(draft);
+    if (!other) return;
+    const over = other.track.state === "TIME_WAIT" || other.track.state === "CLOSE";
+    if (!over || draft.track.state !== "SYN_SENT")
+      draft.track = { ...other.track, created: this.now, seen: this.now };
+    reply.destinationPort = other.reply.destinationPort;
+    this.#remove(other);
+    if (this.#flows.has(keyOf(original))) throw new Error("two flows of one connection");
+  }
+
+  #tunnelForm({ original, reply }: Flow): Flow | undefined {
+    const { source, destination, destinationPort, protocol } = original;
+    if (reply.destination !== source || reply.source === destination) return undefined;
+    const tag = flowTag.of(address(destination), destinationPort, protocol);
+    const arrives = { ...original, destination: reply.source, destinationPort: reply.sourcePort, tag };
+    const found = this.#flows.get(keyOf(arrives));
+    return found?.direction === 0 && found.flow.out[1] === "ingress" ? found.flow : undefined;
+  }
+
+  #localForm({ from, tag }: Hop, { original, reply }: Flow): Flow | undefined {
+    const found = this.#flows.get(keyOf(reply));
+    if (tag === 0 || from === "k" || found?.direction !== 1 || found.flow.out[1] !== "node") return undefined;
+    const { source, sourcePort, destination, destinationPort, protocol } = found.flow.original;
+    const same =
+      source === original.source &&
+      sourcePort === original.sourcePort &&
+      flowTag.of(address(destination), destinationPort, protocol) === tag;
+    return same ? found.flow : undefined;
   }
 
   #insertEgress(hop: Hop, packet: Parsed, arrived: Tuple, target: Target): Verdict {

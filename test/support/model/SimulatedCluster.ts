@@ -31,6 +31,7 @@ import {
   STATE_FREE,
 } from "../../../src/tables/flowLayout.js";
 import { identifyFlow } from "../../../src/tables/identifyFlow.js";
+import { THIS_NODE } from "../../../src/tables/VipTable.js";
 import {
   accounted,
   ICMP_PORT,
@@ -186,6 +187,12 @@ function isHeard({ protocol, l4 }: Packet): boolean {
   return [3, 4, 11, 12].includes(l4[0]) || (l4[0] === 0 && isEgressPort(get16(l4, 4)));
 }
 
+/** A load-balancer address, and the nodes that may own it, in their order. */
+export interface SimulatedVip {
+  address: string;
+  order: readonly NodeName[];
+}
+
 export class SimulatedNode {
   readonly test: TestNode;
   readonly services: Services;
@@ -193,12 +200,22 @@ export class SimulatedNode {
 
   constructor(
     readonly name: NodeName,
+    vips: readonly SimulatedVip[] = [],
     readonly addresses = NODES[name],
   ) {
     const others = NODE_NAMES.filter((other) => other !== name);
     this.peers = [...others, "k"];
     const peers = [...others.map((other) => NODES[other]), KERNEL_NODE];
-    this.test = new TestNode({ self: addresses, peers, kernelPeers: [KERNEL_NODE], egress: true });
+    const announce = Object.fromEntries(
+      vips.map((vip) => [vip.address, vip.order.map((node) => this.number(node))]),
+    );
+    this.test = new TestNode({
+      self: addresses,
+      peers,
+      kernelPeers: [KERNEL_NODE],
+      egress: true,
+      ...(vips.length > 0 && { announce }),
+    });
     this.test.io.nowUs = START_US;
     this.services = new Services({ node: name, externalIpRanges: [parseCidr(EXTERNAL_RANGE)!] });
     this.services.setPools([parseCidr(POOL)!]);
@@ -206,6 +223,11 @@ export class SimulatedNode {
       metadata: { name, labels: { "topology.kubernetes.io/zone": ZONES[name] } },
     });
     this.compile();
+  }
+
+  /** The number by which this node knows a node. */
+  number(node: NodeName | "k"): number {
+    return node === this.name ? THIS_NODE : this.peers.indexOf(node);
   }
 
   /** Brings the service table up to date, and clears the UDP flows to endpoints that are gone. */
@@ -329,17 +351,22 @@ function checksumOk(packet: Packet): boolean {
 }
 
 export class SimulatedCluster {
-  readonly nodes: Readonly<Record<NodeName, SimulatedNode>> = {
-    a: new SimulatedNode("a"),
-    b: new SimulatedNode("b"),
-    c: new SimulatedNode("c"),
-  };
+  readonly nodes: Readonly<Record<NodeName, SimulatedNode>>;
   /** Told of every packet at every node. */
   onHop: (hop: Hop) => void = () => {};
   /** Told of every packet before it is sent; what it returns, of where it went. */
   onSend: (sender: Sender, packet: Uint8Array) => ((journey: Journey) => void) | null = () => null;
   /** Fragments that nodes' kernels have. */
   readonly #parts = new Map<string, { sinceUs: number; parts: Packet[] }>();
+
+  constructor(vips: readonly SimulatedVip[] = []) {
+    this.nodes = {
+      a: new SimulatedNode("a", vips),
+      b: new SimulatedNode("b", vips),
+      c: new SimulatedNode("c", vips),
+    };
+    this.setOwners(NODE_NAMES);
+  }
 
   get all(): SimulatedNode[] {
     return NODE_NAMES.map((name) => this.nodes[name]);
@@ -350,6 +377,26 @@ export class SimulatedCluster {
     const { a, b, c } = this.nodes;
     for (const { test } of this.all) test.io.nowUs += ms * 1000;
     return { a: a.expire(), b: b.expire(), c: c.expire() };
+  }
+
+  /** All other nodes hold a node for dead, or no longer. */
+  setAlive(name: NodeName | "k", alive: boolean): void {
+    for (const { test, peers } of this.all) {
+      const vtep = peers.indexOf(name);
+      const { changes, down } = test.breather.dataplane.liveness;
+      if (vtep >= 0) down[vtep] = alive ? 0 : 1;
+      changes[0]++;
+    }
+  }
+
+  /** These nodes are up and may own load-balancer addresses, as all nodes see it. */
+  setOwners(names: readonly NodeName[]): void {
+    for (const node of this.all) {
+      const { changes, up } = node.test.breather.dataplane.liveness;
+      up.fill(0);
+      for (const name of names) up[node.number(name)] = 1;
+      changes[0]++;
+    }
   }
 
   /** Adds or replaces objects on every node. */
@@ -511,6 +558,15 @@ export class SimulatedCluster {
     this.#parts.delete(key);
     return reassembled(parts);
   }
+}
+
+/** The node that has an address, or a block with it. */
+export function nodeOf(wanted: string): NodeName | "k" | undefined {
+  const all = { ...NODES, k: KERNEL_NODE };
+  return ([...NODE_NAMES, "k"] as const).find((name) => {
+    const { block, underlay } = all[name];
+    return wanted === underlay || sameBlock(block, wanted);
+  });
 }
 
 /** Whether two addresses lie in one block of 64. */

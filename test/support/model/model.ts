@@ -6,7 +6,7 @@
  *
  * A step is one of: a new connection, one more packet of a connection (in order, or far out of its
  * window), an echo, a fragmented datagram or ping, fragments without end, an ICMP error about a packet that arrived, a stray segment,
- * a forged source, a change of Services or endpoints, or time that passes.
+ * a forged source, a change of Services or endpoints, a node that the others hold for dead or no longer, or time that passes.
  */
 import type { EndpointSliceObject, ServiceObject } from "../../../src/desired/serviceObjects.js";
 import { fragmentsOf } from "../fragments.js";
@@ -48,6 +48,7 @@ import {
   NODE_NAMES,
   NODES,
   type NodeName,
+  nodeOf,
   PC,
   PODS,
   type PodName,
@@ -148,7 +149,7 @@ function prolongs({ tcp }: Parsed): boolean {
 class Run {
   readonly totals: ModelTotals = { steps: 0, packets: 0, hops: 0, changes: 0, arrived: 0, dropped: {} };
   readonly cluster = new SimulatedCluster();
-  readonly #services = new ReferenceServices();
+  readonly #services = new ReferenceServices(nodeOf);
   readonly #references: Record<NodeName, ReferenceNode>;
   #connections: Connection[] = [];
   #random: Random;
@@ -192,6 +193,7 @@ class Run {
     else if (what < 965) this.#changeSlice(random.pick(SERVICES));
     else if (what < 970) this.#changeService(random.pick(SERVICES));
     else if (what < 972) this.#removeService(random.pick(SERVICES));
+    else if (what < 974) this.#setAlive(random.pick([...NODE_NAMES, "k"]), random.oneIn(2));
     else this.#pass(random.pick([1000, 3000, 5000, 5000, 11_000, 31_000, 61_000, 121_000, 301_000]));
     this.#pass(STEP_MS);
     this.totals.steps++;
@@ -323,6 +325,13 @@ class Run {
     this.#services.slices.set(name, slice);
     this.cluster.apply([], [slice]);
     this.#changed();
+  }
+
+  #setAlive(name: NodeName | "k", alive: boolean): void {
+    if (alive) this.#services.dead.delete(name);
+    else this.#services.dead.add(name);
+    this.cluster.setAlive(name, alive);
+    this.totals.changes++;
   }
 
   #removeService(name: (typeof SERVICES)[number]): void {

@@ -51,8 +51,13 @@ const AFFINITY_SECONDS = 10_800;
 
 /** The objects of the cluster. */
 export class ReferenceServices {
+  /** Nodes that all others hold for dead. */
+  readonly dead = new Set<string>();
   readonly services = new Map<string, ServiceObject>();
   readonly slices = new Map<string, EndpointSliceObject>();
+
+  /** `nodeOf`: the node that has an address, or a block with it. */
+  constructor(readonly nodeOf: (wanted: string) => string | undefined) {}
   #identities = new Map<string, ServicePortIdentity>();
 
   /**
@@ -136,15 +141,19 @@ export class ReferenceServices {
       candidates = here.length > 0 ? here : all.filter((each) => each.leaving && each.node === node.name);
       if (candidates.length === 0) return { refused: "noLocalEndpoint" };
     } else if (ready.length > 0) candidates = hinted(ready, node);
-    if (spec.sessionAffinity !== "ClientIP") return { backend: byRing(candidates, client, false) };
+    const living = (each: Backend) => {
+      const at = this.nodeOf(each.address);
+      return at === undefined || at === node.name || !this.dead.has(at);
+    };
+    if (spec.sessionAffinity !== "ClientIP") return { backend: byRing(candidates, client, false, living) };
     const seconds = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? AFFINITY_SECONDS;
     const key = `${identity.name} ${client.address}`;
     const last = node.affinities.get(key);
     const holds = last !== undefined && node.now - last.since < seconds * 1000;
     const same = holds
-      ? candidates.find((each) => `${each.address}:${each.port}` === last.backend)
+      ? candidates.find((each) => `${each.address}:${each.port}` === last.backend && living(each))
       : undefined;
-    const backend = same ?? byRing(candidates, client, true);
+    const backend = same ?? byRing(candidates, client, true, living);
     node.affinities.set(key, { backend: `${backend.address}:${backend.port}`, since: node.now });
     return { backend };
   }
@@ -201,6 +210,7 @@ function byRing(
   candidates: Backend[],
   client: { address: string; port: number; protocol: number },
   affinity: boolean,
+  living: (backend: Backend) => boolean,
 ): Backend {
   const number = (text: string) => address(text) >>> 0;
   const sorted = [...candidates].sort((a, b) => number(a.address) - number(b.address) || a.port - b.port);
@@ -215,7 +225,8 @@ function byRing(
   const hash = affinity
     ? ringHash(address(client.address), 0, 0)
     : ringHash(address(client.address), client.port, client.protocol);
-  return sorted[ring[hash % ring.length]!]!;
+  const slots = [...ring.subarray(hash % ring.length), ...ring.subarray(0, hash % ring.length)];
+  return sorted[slots.find((i) => living(sorted[i]!)) ?? slots[0]!]!;
 }
 
 /** Whether a prefix has an address in it. */
