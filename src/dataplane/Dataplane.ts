@@ -18,6 +18,7 @@ import { VipTags } from "../tables/VipTags.js";
 import { EgressPorts } from "./EgressPorts.js";
 import { FragmentTable } from "./FragmentTable.js";
 import { MergeTable } from "./MergeTable.js";
+import { StandbyFlows } from "./StandbyFlows.js";
 import { TokenBucket } from "./TokenBucket.js";
 import { TrainTable } from "./TrainTable.js";
 
@@ -54,6 +55,7 @@ export class Dataplane {
   readonly fragments = new FragmentTable();
   readonly egressPorts = new EgressPorts();
   readonly affinities: AffinityTable;
+  readonly standby = new StandbyFlows(this);
   /**
    * Scratch of conntrack: rows that may have flows, 1 for each that is like the one before it, the
    * rows to look up, and the record of a flow that begins.

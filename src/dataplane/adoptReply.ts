@@ -4,6 +4,7 @@
  * since this node is the address's owner now (movedIngress). The tag says which address and port the
  * client asked for, so that the reply alone begins the flow, and the client need not speak first.
  */
+import { COUNT_REPLIES_ADOPTED } from "../packet/counters.js";
 import {
   FLAG_ADOPTED,
   FLAG_DNAT,
@@ -57,6 +58,7 @@ export function adoptReply(dp: Dataplane, i: number): void {
   draft[FLOW_OUT + 1] = OUT_NODE;
   const record = flows.insert(draft, dp.nowMs);
   if (record < 0) return;
+  dp.counters[COUNT_REPLIES_ADOPTED]++;
   batch.flow[i] = record;
   batch.direction[i] = 1;
   trackRow(dp, i);

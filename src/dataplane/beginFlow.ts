@@ -14,6 +14,7 @@
  *   other node      pod, source outside       source kept, the reply returns through that node
  *   pod, by another outside, with a tag       the reply of a connection whose ingress has died
  *     node            of an address of ours     (adoptReply)
+ *   other node      our tunnel address        flows that it tells of (StandbyFlows)
  *   pod             outside                   egress: source translated
  *
  * The source is translated as well where the reply would else not come back: a pod that reaches
@@ -80,6 +81,7 @@ import {
 import { replaceMoved } from "./movedIngress.js";
 import { speaksAsNode } from "./policy.js";
 import { reject } from "./reject.js";
+import { isFlowShare } from "./StandbyFlows.js";
 import { firstState, trackRow } from "./trackRow.js";
 
 /** Ports that are tried where a tuple is taken, before the packet is given up. */
@@ -97,7 +99,8 @@ export function beginFlow(dp: Dataplane, i: number): void {
   const destination = batch.destination[i];
   if (batch.vtep[i] >= 0) {
     // Between pods, the sender's node keeps track.
-    if (tables.inPool(source)) {
+    if (destination === tables.tunnelAddress && isFlowShare(dp, i)) dp.standby.hear(i);
+    else if (tables.inPool(source)) {
       if (batch.tag[i] !== 0) adoptReply(dp, i);
     } else if (leadsToPod(tables, destination)) beginPlain(dp, i, source, OUT_INGRESS);
     return;

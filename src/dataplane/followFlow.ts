@@ -14,10 +14,12 @@ import {
   OUT_INGRESS,
   OUT_NODE,
   STATE_FREE,
+  STATE_STANDBY,
   turnedPorts,
 } from "../tables/flowLayout.js";
 import type { Dataplane } from "./Dataplane.js";
 import { leavesByDeadNode, noteIngress, turnReply } from "./movedIngress.js";
+import { wakeStandby } from "./StandbyFlows.js";
 import { trackRow } from "./trackRow.js";
 import { translate } from "./translate.js";
 
@@ -27,8 +29,8 @@ import { translate } from "./translate.js";
  */
 export function followFlow(dp: Dataplane, i: number): boolean {
   const { batch, flows } = dp;
-  const record = batch.flow[i];
-  if (flows.words[flows.base(record) + FLOW_STATE] === STATE_FREE || !trackRow(dp, i)) {
+  const state = flows.words[flows.base(batch.flow[i]) + FLOW_STATE];
+  if (state === STATE_FREE || (state === STATE_STANDBY && !wakeStandby(dp, i)) || !trackRow(dp, i)) {
     batch.flow[i] = -1;
     return false;
   }

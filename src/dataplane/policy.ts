@@ -2,7 +2,7 @@
  * Stage policy: who may send what.
  *   any frame     source never loopback, 0/8, group or reserved; but for the node's own to a NodePort
  *                 of 127.0.0.1, which a rule brings here
- *   from a pod    source is the pod's own address; no VXLAN or BFD to a node
+ *   from a pod    source is the pod's own address; no VXLAN or BFD to a node, nothing about flows
  *   from a VTEP   a source in a pod pool must route back to that VTEP; never a node's own address
  *                 or link-local
  *   from the node whatever else its kernel sends
@@ -68,14 +68,18 @@ function belongsBehind(tables: Tables, source: number, vtep: number): boolean {
   return source !== tables.underlayAddress && !ipv4.isLinkLocal(source) && tables.fdb.byUnderlay(source) < 0;
 }
 
-/** Whether a datagram to this address and port would reach what nodes tell each other: VXLAN, BFD. */
+/** Whether a datagram to this address and port would reach what nodes tell each other: VXLAN, BFD, flows. */
 export function speaksAsNode(tables: Tables, destination: number, l4Port: number): boolean {
   // Hardly any datagram has such a port: two comparisons in the place of a lookup.
   const { firstVxlanPort, lastVxlanPort } = tables;
   if ((l4Port < firstVxlanPort || l4Port > lastVxlanPort) && l4Port !== udp.PORT_BFD) return false;
   if (destination === tables.underlayAddress || destination === tables.tunnelAddress) {
-    return l4Port === tables.vxlanPort || l4Port === udp.PORT_BFD;
+    return l4Port === tables.vxlanPort || isBetweenNodes(l4Port);
   }
   const vtep = tables.fdb.find(destination);
-  return vtep >= 0 && (l4Port === tables.fdb.udpPort(vtep) || l4Port === udp.PORT_BFD);
+  return vtep >= 0 && (l4Port === tables.fdb.udpPort(vtep) || isBetweenNodes(l4Port));
+}
+
+function isBetweenNodes(l4Port: number): boolean {
+  return l4Port === udp.PORT_BFD || l4Port === udp.PORT_FLOW_SHARE;
 }

@@ -84,6 +84,8 @@ export const DropReason = {
   notOurs: 41,
   /** In a range of ClusterIPs, and no Service's. */
   unallocatedClusterIp: 42,
+  /** A message about flows (wire/flowShare) that is malformed, or not from a node of ours. */
+  flowShare: 43,
 } as const;
 
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];

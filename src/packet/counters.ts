@@ -61,6 +61,15 @@ export const COUNT_TAKEOVERS = 28;
 /** Table images, and images of Services, put in the place of others; counted by the first thread. */
 export const COUNT_TABLE_SWAPS = 30;
 export const COUNT_SERVICE_SWAPS = 31;
+/** Records of flows that other nodes were told of (dataplane/FlowSharing). */
+export const COUNT_FLOWS_SHARED = 32;
+/** Records that other nodes told of, and of these: not taken. */
+export const COUNT_STANDBY_HEARD = 33;
+export const COUNT_STANDBY_REFUSED = 34;
+/** Flows of other nodes that were gone on with here. */
+export const COUNT_STANDBY_WOKEN = 35;
+/** Tagged replies of no flow that were taken up (dataplane/adoptReply). */
+export const COUNT_REPLIES_ADOPTED = 36;
 /** Microseconds of all breaths that LOOP_COUNTS counts. */
 export const LOOP_SUM_US = 39;
 /**
@@ -129,4 +138,9 @@ export const OTHER_COUNTERS: Readonly<Record<string, number>> = {
   takeovers: COUNT_TAKEOVERS,
   tableSwaps: COUNT_TABLE_SWAPS,
   serviceSwaps: COUNT_SERVICE_SWAPS,
+  flowsShared: COUNT_FLOWS_SHARED,
+  standbyHeard: COUNT_STANDBY_HEARD,
+  standbyRefused: COUNT_STANDBY_REFUSED,
+  standbyWoken: COUNT_STANDBY_WOKEN,
+  repliesAdopted: COUNT_REPLIES_ADOPTED,
 };

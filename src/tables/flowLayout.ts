@@ -166,6 +166,9 @@ export const FLOW_TCP_SYN_END = FLOW_PRIVATE + 2 * TCP_WORDS;
 // ---- FLOW_PRIVATE of SCTP: the verification tag that packets of each direction carry, 0: unknown ----
 export const FLOW_SCTP_TAG = FLOW_PRIVATE;
 
+// ---- FLOW_PRIVATE of STATE_STANDBY: number of the sweep that told of it last (wire/flowShare) -------
+export const FLOW_SWEEP = FLOW_PRIVATE;
+
 // ---- FLOW_FLAGS -----------------------------------------------------------------------------
 /** The destination is translated. */
 export const FLAG_DNAT = 1;
@@ -224,6 +227,11 @@ export const SCTP_HEARTBEAT_SENT = 23;
 /** Any other protocol. */
 export const GENERIC_UNREPLIED = 24;
 export const GENERIC_REPLIED = 25;
+/**
+ * Another node's flow, of an address that this node may come to own: the first packet wakes it. Its
+ * FLOW_INGRESS is the node that told of it.
+ */
+export const STATE_STANDBY = 26;
 
 /** Lists of what may go when the table is full: EVICT_UNREPLIED before EVICT_CLOSING, oldest first. */
 export const EVICT_NEVER = 0;
@@ -264,6 +272,7 @@ const STATES: readonly (readonly [string, number, number])[] = [
   ["HEARTBEAT_SENT", 30 * SECOND, EVICT_UNREPLIED],
   ["UNREPLIED", 600 * SECOND, EVICT_UNREPLIED],
   ["REPLIED", 600 * SECOND, EVICT_NEVER],
+  ["STANDBY", DAY, EVICT_UNREPLIED],
 ];
 
 /** Number of states. */

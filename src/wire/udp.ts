@@ -14,3 +14,6 @@ export const CHECKSUM = 6;
 
 /** BFD control packets, single hop (RFC 5881 §4). */
 export const PORT_BFD = 3784;
+
+/** What nodes tell each other of flows (wire/flowShare), between tunnel addresses. Registered for nothing. */
+export const PORT_FLOW_SHARE = 4794;

@@ -13,6 +13,7 @@
  * Objects of the API go in as the API server would deliver them; UDP flows to endpoints that serve no
  * longer are cleared, as the agent does with what the compiler reports.
  */
+import { FlowSharing } from "../../../src/dataplane/FlowSharing.js";
 import type { EndpointSliceObject, ServiceObject } from "../../../src/desired/serviceObjects.js";
 import { Services, type ServicesChange } from "../../../src/desired/services.js";
 import { parseCidr } from "../../../src/model/ipv4.js";
@@ -197,6 +198,9 @@ export class SimulatedNode {
   readonly test: TestNode;
   readonly services: Services;
   readonly peers: readonly (NodeName | "k")[];
+  readonly sharing: FlowSharing;
+  /** Addresses that it still answers for although another node stands before it and is up. */
+  readonly handingOver = new Set<string>();
 
   constructor(
     readonly name: NodeName,
@@ -217,12 +221,38 @@ export class SimulatedNode {
       ...(vips.length > 0 && { announce }),
     });
     this.test.io.nowUs = START_US;
+    const { dataplane } = this.test.breather;
+    this.sharing = new FlowSharing(dataplane, { owns: (each) => this.#owns(each) }, 7);
     this.services = new Services({ node: name, externalIpRanges: [parseCidr(EXTERNAL_RANGE)!] });
     this.services.setPools([parseCidr(POOL)!]);
     this.services.setNode({
       metadata: { name, labels: { "topology.kubernetes.io/zone": ZONES[name] } },
     });
     this.compile();
+  }
+
+  #owns(each: number): boolean {
+    const { tables, liveness } = this.test.breather.dataplane;
+    const row = tables.vips.find(each);
+    return (
+      this.handingOver.has(dotted(each)) || (row >= 0 && tables.vips.owner(row, liveness.up) === THIS_NODE)
+    );
+  }
+
+  /** What it has to tell others of its flows, after `ms`. */
+  tell(ms: number): Leaving[] {
+    const { test, sharing } = this;
+    test.io.nowUs += ms * 1000;
+    test.run();
+    do sharing.tend(true);
+    while (sharing.sweeping);
+    return this.#leaving(test.run());
+  }
+
+  /** Forgets what it is told of no longer. */
+  forget(): void {
+    const { standby } = this.test.breather.dataplane;
+    while (standby.longestWait(1) === 0) standby.tend();
   }
 
   /** The number by which this node knows a node. */
@@ -352,6 +382,8 @@ function checksumOk(packet: Packet): boolean {
 
 export class SimulatedCluster {
   readonly nodes: Readonly<Record<NodeName, SimulatedNode>>;
+  /** Nodes that are up and may own load-balancer addresses. */
+  owners: readonly NodeName[] = [];
   /** Told of every packet at every node. */
   onHop: (hop: Hop) => void = () => {};
   /** Told of every packet before it is sent; what it returns, of where it went. */
@@ -391,12 +423,29 @@ export class SimulatedCluster {
 
   /** These nodes are up and may own load-balancer addresses, as all nodes see it. */
   setOwners(names: readonly NodeName[]): void {
+    this.owners = names;
     for (const node of this.all) {
       const { changes, up } = node.test.breather.dataplane.liveness;
       up.fill(0);
       for (const name of names) up[node.number(name)] = 1;
       changes[0]++;
     }
+  }
+
+  /**
+   * Nodes tell each other of flows, after `ms` that pass for them alone; `passes` says which messages
+   * arrive. Returns what arrived, with what became of it.
+   */
+  tell(names: readonly NodeName[], ms = 20, passes: (leaving: Leaving) => boolean = () => true): Hop[] {
+    const hops: Hop[] = [];
+    for (const name of names) {
+      for (const leaving of this.nodes[name].tell(ms)) {
+        if (leaving.to in this.nodes && passes(leaving))
+          hops.push(this.nodes[leaving.to as NodeName].receive(name, leaving.packet.bytes, leaving.tag));
+      }
+    }
+    for (const node of this.all) node.forget();
+    return hops;
   }
 
   /** Adds or replaces objects on every node. */

@@ -318,6 +318,16 @@ const CASES: Case[] = [
   ),
   [
     "podVxlan",
+    "a pod that tells a node of flows",
+    (n) => n.fromPod(good({ destination: WORKER01.tunnel, destinationPort: 4794 })),
+  ],
+  [
+    "flowShare",
+    "a pod of another node that tells of flows",
+    (n) => n.fromWorker01(inbound({ destination: tunnel, destinationPort: 4794 })),
+  ],
+  [
+    "podVxlan",
     "a first fragment of VXLAN",
     (n) => n.fromPod(good({ destination: WORKER01.underlay, destinationPort: 4789, fragment: 0x2000 })),
   ],

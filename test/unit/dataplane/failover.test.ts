@@ -7,11 +7,21 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { ringHash } from "../../../src/tables/MaglevRing.js";
 import * as flowTag from "../../../src/wire/flowTag.js";
+import {
+  CLIENT_PORT,
+  DATA,
+  failoverCluster,
+  kill,
+  NOTHING,
+  OTHER_VIP,
+  Stream,
+  serve,
+  VIP,
+  VIP_PORT,
+} from "../../support/failover.js";
 import { ACK, address, FIN, PSH, RST, SYN, TCP, tcpPacket, UDP, udpPacket } from "../../support/frames.js";
 import { parsePacket } from "../../support/model/packets.js";
 import {
-  type Arrival,
-  type Journey,
   NODE_NAMES,
   NODES,
   type NodeName,
@@ -21,142 +31,16 @@ import {
   SimulatedCluster,
 } from "../../support/model/SimulatedCluster.js";
 
-const VIP = "192.168.2.36";
-const VIP_PORT = 8080;
-const OTHER_VIP = "192.168.2.37";
-const CLIENT_PORT = 40_000;
-const NOTHING = new Uint8Array(0);
-const DATA = Uint8Array.from("hello", (c) => c.charCodeAt(0));
-
 let cluster: SimulatedCluster;
 
 beforeEach(() => {
-  cluster = new SimulatedCluster([
-    { address: VIP, order: ["a", "b", "c"] },
-    { address: OTHER_VIP, order: ["a", "b", "c"] },
-  ]);
+  cluster = failoverCluster();
 });
-
-/** A Service at each address, with these pods, as all nodes see it. */
-function serve(pods: readonly PodName[], extra: Record<string, unknown> = {}): void {
-  const port = { name: "tcp", protocol: "TCP", port: VIP_PORT, nodePort: 30_800 };
-  const udp = { name: "udp", protocol: "UDP", port: 53, nodePort: 30_053 };
-  const names = { nginx: [VIP, 10, 0], other: [OTHER_VIP, 11, 1] } as const;
-  for (const [name, [ip, last, shift]] of Object.entries(names))
-    cluster.apply(
-      [
-        {
-          metadata: { name, namespace: "default" },
-          spec: {
-            type: "LoadBalancer",
-            clusterIP: `10.152.183.${last}`,
-            ports: [port, udp].map((each) => ({ ...each, nodePort: each.nodePort + shift })),
-            externalTrafficPolicy: "Cluster",
-            ...extra,
-          },
-          status: { loadBalancer: { ingress: [{ ip }] } },
-        },
-      ],
-      [
-        {
-          metadata: { name, namespace: "default", labels: { "kubernetes.io/service-name": name } },
-          addressType: "IPv4",
-          ports: [
-            { name: "tcp", protocol: "TCP", port: 80 },
-            { name: "udp", protocol: "UDP", port: 5353 },
-          ],
-          endpoints: pods.map((pod) => ({
-            addresses: [PODS[pod]],
-            nodeName: pod[0]!,
-            conditions: { ready: true },
-          })),
-        },
-      ],
-    );
-}
-
-/** One TCP connection of the pc through an address, with numbers that go on. */
-class Stream {
-  #client = 1000;
-  #server = 5000;
-  #podPort = CLIENT_PORT;
-  at: PodName | undefined;
-
-  constructor(
-    readonly port = CLIENT_PORT,
-    readonly vip = VIP,
-  ) {}
-
-  open(by: NodeName): this {
-    const at = this.client(by, SYN);
-    expect(at).toBeDefined();
-    expect(this.server(SYN | ACK)).toBe("lan");
-    expect(this.client(by, ACK)).toBe(at);
-    return this;
-  }
-
-  /** The client sends by a node; returns the pod where it arrives. */
-  client(by: NodeName, flags: number, data = NOTHING): PodName | undefined {
-    const journey = cluster.fromLan(by, this.segment(flags, data));
-    this.#client += data.length + ((flags & (SYN | FIN)) !== 0 ? 1 : 0);
-    const [arrival] = journey.arrivals;
-    if (arrival === undefined || !(arrival.at in PODS)) return undefined;
-    const seen = parsePacket(arrival.packet.bytes);
-    expect([seen.source, seen.destination]).toEqual([PC, PODS[arrival.at as PodName]]);
-    if ((flags & SYN) === 0) expect(seen.sourcePort).toBe(this.#podPort);
-    this.#podPort = seen.sourcePort;
-    this.at = arrival.at as PodName;
-    return this.at;
-  }
-
-  segment(flags: number, data = NOTHING): Uint8Array {
-    const acknowledgement = (flags & ACK) !== 0 ? this.#server : 0;
-    const ends = { source: PC, destination: this.vip, sourcePort: this.port, destinationPort: VIP_PORT };
-    return tcpPacket({ ...ends, flags, sequence: this.#client, acknowledgement }, data);
-  }
-
-  /** The pod answers; returns where that arrives, with the address that the client knows. */
-  server(flags: number, data = NOTHING): Arrival["at"] | undefined {
-    const { arrivals } = this.reply(flags, data);
-    this.#server += data.length + ((flags & (SYN | FIN)) !== 0 ? 1 : 0);
-    const [arrival] = arrivals;
-    if (arrival === undefined) return undefined;
-    const seen = parsePacket(arrival.packet.bytes);
-    expect([seen.source, seen.sourcePort, seen.destination, seen.destinationPort]).toEqual([
-      this.vip,
-      VIP_PORT,
-      PC,
-      this.port,
-    ]);
-    return arrival.at;
-  }
-
-  reply(flags: number, data = NOTHING): Journey {
-    const ends = { source: PODS[this.at!], destination: PC, sourcePort: 80, destinationPort: this.#podPort };
-    const packet = tcpPacket({ ...ends, flags, sequence: this.#server, acknowledgement: this.#client }, data);
-    return cluster.fromPod(this.at!, packet);
-  }
-
-  /** Both sides speak, and both are heard; the reply leaves by a node. */
-  talk(by: NodeName): void {
-    const at = this.at;
-    expect(this.client(by, ACK | PSH, DATA)).toBe(at);
-    const { hops } = this.reply(ACK | PSH);
-    expect(hops.at(-1)!.node).toBe(by);
-    expect(this.server(ACK | PSH, DATA)).toBe("lan");
-  }
-}
-
-/** A node is gone: all others know. */
-function kill(name: NodeName): void {
-  cluster.setAlive(name, false);
-  cluster.setOwners(NODE_NAMES.filter((other) => other !== name));
-}
 
 describe("the ingress of a connection moves", () => {
   it("from node to node, the pod on a third: taken up in mid-stream, replies turn", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
     stream.talk("a");
     stream.talk("b");
     stream.talk("a");
@@ -164,8 +48,8 @@ describe("the ingress of a connection moves", () => {
   });
 
   it("what travels between the nodes, as bytes", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
     const { hops } = cluster.fromLan("b", stream.segment(ACK | PSH, DATA));
     expect(hops.map(({ node, from }) => `${from} → ${node}`)).toEqual(["node → b", "b → c"]);
     const [, inner] = hops;
@@ -178,8 +62,8 @@ describe("the ingress of a connection moves", () => {
   });
 
   it("from the pod's own node to another", () => {
-    serve(["a1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["a1"]);
+    const stream = new Stream(cluster).open("a");
     stream.talk("a");
     stream.talk("b");
     stream.talk("c");
@@ -188,8 +72,8 @@ describe("the ingress of a connection moves", () => {
   });
 
   it("from another node to the pod's own", () => {
-    serve(["b1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["b1"]);
+    const stream = new Stream(cluster).open("a");
     stream.talk("b");
     stream.talk("a");
     stream.talk("b");
@@ -197,8 +81,8 @@ describe("the ingress of a connection moves", () => {
   });
 
   it("keeps what is known of the connection: one that is closed stays closed", () => {
-    serve(["b1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["b1"]);
+    const stream = new Stream(cluster).open("a");
     stream.client("a", FIN | ACK);
     stream.server(FIN | ACK);
     stream.client("a", ACK);
@@ -210,18 +94,18 @@ describe("the ingress of a connection moves", () => {
   });
 
   it("a new connection with the ports of a closed one, by another node", () => {
-    serve(["b1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["b1"]);
+    const stream = new Stream(cluster).open("a");
     stream.client("a", RST | ACK);
-    new Stream().open("b").talk("b");
+    new Stream(cluster).open("b").talk("b");
     cluster.pass(121_000);
     expect(cluster.nodes.b.test.flows.size).toBe(1);
   });
 
   it("two connections of one client port to one pod by two addresses keep apart, by whichever node", () => {
-    serve(["b1"]);
-    const first = new Stream().open("a");
-    const second = new Stream(CLIENT_PORT, OTHER_VIP).open("a");
+    serve(cluster, ["b1"]);
+    const first = new Stream(cluster).open("a");
+    const second = new Stream(cluster, CLIENT_PORT, OTHER_VIP).open("a");
     for (const by of ["a", "c", "b"] as const) {
       first.talk(by);
       second.talk(by);
@@ -229,7 +113,7 @@ describe("the ingress of a connection moves", () => {
   });
 
   it("UDP as well", () => {
-    serve(["b1"]);
+    serve(cluster, ["b1"]);
     const ask = { source: PC, destination: VIP, sourcePort: 5000, destinationPort: 53 };
     const answer = { source: PODS.b1, destination: PC, sourcePort: 5353, destinationPort: 5000 };
     for (const by of ["a", "b", "c", "a"] as const) {
@@ -240,7 +124,7 @@ describe("the ingress of a connection moves", () => {
   });
 
   it("a NodePort's connection does not move: another node's address is another server", () => {
-    serve(["b1"]);
+    serve(cluster, ["b1"]);
     const ends = { source: PC, destination: NODES.a.underlay, sourcePort: 6000, destinationPort: 30_800 };
     const syn = tcpPacket({ ...ends, flags: SYN, acknowledgement: 0 }, NOTHING);
     expect(cluster.fromLan("a", syn).arrivals[0]!.at).toBe("b1");
@@ -252,9 +136,9 @@ describe("the ingress of a connection moves", () => {
 
 describe("replies when the ingress is dead and the client only listens", () => {
   it("return by the new owner, which takes the connection up from the reply", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
-    kill("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
+    kill(cluster, "a");
     const { hops } = stream.reply(ACK | PSH, DATA);
     expect(hops.map(({ node, from }) => `${from} → ${node}`)).toEqual(["pod → c", "c → b"]);
     expect(stream.server(ACK | PSH, DATA)).toBe("lan");
@@ -263,9 +147,9 @@ describe("replies when the ingress is dead and the client only listens", () => {
   });
 
   it("return by the pod's own node where that is the new owner", () => {
-    serve(["b1"]);
-    const stream = new Stream().open("a");
-    kill("a");
+    serve(cluster, ["b1"]);
+    const stream = new Stream(cluster).open("a");
+    kill(cluster, "a");
     const { hops } = stream.reply(ACK | PSH, DATA);
     expect(hops.map(({ node, from }) => `${from} → ${node}`)).toEqual(["pod → b"]);
     expect(stream.server(ACK | PSH, DATA)).toBe("lan");
@@ -274,9 +158,9 @@ describe("replies when the ingress is dead and the client only listens", () => {
   });
 
   it("turn once: when the dead node is back, not before the client comes by it", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
-    kill("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
+    kill(cluster, "a");
     stream.server(ACK | PSH, DATA);
     cluster.setAlive("a", true);
     cluster.setOwners(NODE_NAMES);
@@ -285,8 +169,8 @@ describe("replies when the ingress is dead and the client only listens", () => {
   });
 
   it("go on to the dead node where nobody owns the address, or it was a NodePort", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
     cluster.setAlive("a", false);
     cluster.setOwners([]);
     const [hop] = stream.reply(ACK | PSH, DATA).hops;
@@ -294,10 +178,10 @@ describe("replies when the ingress is dead and the client only listens", () => {
   });
 
   it("a handshake that nobody knows is not taken up", () => {
-    serve(["c1"]);
-    const stream = new Stream();
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster);
     stream.client("a", SYN);
-    kill("a");
+    kill(cluster, "a");
     const { arrivals } = stream.reply(SYN | ACK);
     expect(arrivals.map(({ at }) => at)).not.toContain("lan");
     expect(cluster.nodes.b.test.flows.size).toBe(0);
@@ -311,8 +195,8 @@ describe("nobody else turns the replies of a connection", () => {
   }
 
   it("no pod with the client's address, on the pod's node or another", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
     for (const pod of ["c2", "b1", "a1"] as const) {
       const ends = { source: PC, destination: PODS.c1, sourcePort: CLIENT_PORT, destinationPort: 80 };
       const { hops } = cluster.fromPod(pod, tcpPacket({ ...ends, flags: ACK }, DATA));
@@ -323,8 +207,8 @@ describe("nobody else turns the replies of a connection", () => {
   });
 
   it("no pod that speaks VXLAN to the node", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
     for (const to of [NODES.c.underlay, NODES.c.tunnel]) {
       const outer = { source: PODS.b1, destination: to, sourcePort: 4789, destinationPort: 4789 };
       expect(cluster.fromPod("b1", udpPacket(outer, stream.segment(ACK, DATA))).hops[0]!.dropped).toEqual([
@@ -335,8 +219,8 @@ describe("nobody else turns the replies of a connection", () => {
   });
 
   it("no pod behind a VTEP that is not podwire's: what it sends has no tag", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("a");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("a");
     const { c } = cluster.nodes;
     const tag = flowTag.of(address(VIP), VIP_PORT, TCP);
     const ends = { source: PC, destination: PODS.c1, sourcePort: CLIENT_PORT, destinationPort: 80 };
@@ -348,8 +232,8 @@ describe("nobody else turns the replies of a connection", () => {
   });
 
   it("nor from the pod's own node, by a VTEP that is not podwire's", () => {
-    serve(["c1"]);
-    const stream = new Stream().open("c");
+    serve(cluster, ["c1"]);
+    const stream = new Stream(cluster).open("c");
     const tag = flowTag.of(address(VIP), VIP_PORT, TCP);
     const ends = { source: PC, destination: PODS.c1, sourcePort: CLIENT_PORT, destinationPort: 80 };
     cluster.nodes.c.receive("k", tcpPacket({ ...ends, flags: ACK }, DATA), tag);
@@ -357,11 +241,11 @@ describe("nobody else turns the replies of a connection", () => {
   });
 
   it("a tag alone begins nothing at a node that may not own the address, nor towards a pod", () => {
-    serve(["c1"]);
+    serve(cluster, ["c1"]);
     const alone = new SimulatedCluster([{ address: VIP, order: ["a"] }]);
     const kept = cluster;
     cluster = alone;
-    serve(["c1"]);
+    serve(cluster, ["c1"]);
     cluster = kept;
     const tag = flowTag.of(address(VIP), VIP_PORT, TCP);
     const ends = { source: PODS.c1, sourcePort: 80, destinationPort: CLIENT_PORT };
@@ -380,16 +264,16 @@ describe("nobody else turns the replies of a connection", () => {
 describe("backends on dead nodes", () => {
   /** Where new connections of these ports go. */
   function spread(by: NodeName, ports: Iterable<number>): Map<number, PodName | undefined> {
-    return new Map([...ports].map((port) => [port, new Stream(port).client(by, SYN)]));
+    return new Map([...ports].map((port) => [port, new Stream(cluster, port).client(by, SYN)]));
   }
 
   const ports = Array.from({ length: 300 }, (_, n) => 10_000 + n);
 
   it("get no new connection; what others have stays theirs; every node chooses alike", () => {
-    serve(["a1", "a2", "b1", "b2", "c1", "c2"]);
+    serve(cluster, ["a1", "a2", "b1", "b2", "c1", "c2"]);
     const before = spread("a", ports);
     cluster.pass(400_000);
-    kill("c");
+    kill(cluster, "c");
     const after = spread("a", ports);
     for (const [port, pod] of before) {
       if (pod![0] !== "c") expect(after.get(port)).toBe(pod);
@@ -406,15 +290,17 @@ describe("backends on dead nodes", () => {
   });
 
   it("keep the connections that they have", () => {
-    serve(["a1", "b1", "c1"]);
-    const stream = ports.map((port) => new Stream(port)).find((each) => each.client("a", SYN) === "c1")!;
+    serve(cluster, ["a1", "b1", "c1"]);
+    const stream = ports
+      .map((port) => new Stream(cluster, port))
+      .find((each) => each.client("a", SYN) === "c1")!;
     cluster.setAlive("c", false);
     expect(stream.client("a", ACK)).toBe("c1");
   });
 
   it("are skipped for pods and NodePorts too, and with session affinity", () => {
-    serve(["b1", "c1"], { sessionAffinity: "ClientIP" });
-    kill("c");
+    serve(cluster, ["b1", "c1"], { sessionAffinity: "ClientIP" });
+    kill(cluster, "c");
     expect(new Set(spread("a", ports).values())).toEqual(new Set(["b1"]));
     for (const port of ports) {
       const fromPod = { source: PODS.a1, destination: "10.152.183.10", sourcePort: port };
@@ -430,7 +316,7 @@ describe("backends on dead nodes", () => {
   });
 
   it("are chosen as ever where all are dead", () => {
-    serve(["b1", "b2", "c1"]);
+    serve(cluster, ["b1", "b2", "c1"]);
     const before = spread("a", ports);
     cluster.pass(400_000);
     cluster.setAlive("b", false);
@@ -439,14 +325,14 @@ describe("backends on dead nodes", () => {
   });
 
   it("a connection that began while a node was dead is taken up by the same choice", () => {
-    serve(["a1", "b1", "c1"]);
-    kill("c");
-    const streams = ports.slice(0, 60).map((port) => new Stream(port).open("a"));
+    serve(cluster, ["a1", "b1", "c1"]);
+    kill(cluster, "c");
+    const streams = ports.slice(0, 60).map((port) => new Stream(cluster, port).open("a"));
     for (const stream of streams) stream.talk("b");
   });
 
   it("a program of the node itself is skipped with it", () => {
-    serve(["b1"]);
+    serve(cluster, ["b1"]);
     cluster.apply(
       [],
       [
@@ -473,8 +359,8 @@ describe("backends on dead nodes", () => {
 });
 
 it("the client's port and protocol choose the backend, not the address asked", () => {
-  serve(["a1", "b1", "c1"]);
+  serve(cluster, ["a1", "b1", "c1"]);
   expect(ringHash(address(PC), CLIENT_PORT, TCP)).not.toBe(ringHash(address(PC), CLIENT_PORT, UDP));
-  const at = new Stream(CLIENT_PORT).client("a", SYN);
-  expect(new Stream(CLIENT_PORT, OTHER_VIP).client("b", SYN)).toBe(at);
+  const at = new Stream(cluster, CLIENT_PORT).client("a", SYN);
+  expect(new Stream(cluster, CLIENT_PORT, OTHER_VIP).client("b", SYN)).toBe(at);
 });
