@@ -70,9 +70,9 @@ function belongsBehind(tables: Tables, source: number, vtep: number): boolean {
 
 /** Whether a datagram to this address and port would reach what nodes tell each other: VXLAN, BFD, flows. */
 export function speaksAsNode(tables: Tables, destination: number, l4Port: number): boolean {
-  // Hardly any datagram has such a port: two comparisons in the place of a lookup.
+  // Hardly any datagram has such a port: a few comparisons in the place of a lookup.
   const { firstVxlanPort, lastVxlanPort } = tables;
-  if ((l4Port < firstVxlanPort || l4Port > lastVxlanPort) && l4Port !== udp.PORT_BFD) return false;
+  if ((l4Port < firstVxlanPort || l4Port > lastVxlanPort) && !isBetweenNodes(l4Port)) return false;
   if (destination === tables.underlayAddress || destination === tables.tunnelAddress) {
     return l4Port === tables.vxlanPort || isBetweenNodes(l4Port);
   }

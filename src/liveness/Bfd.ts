@@ -75,6 +75,8 @@ export class Bfd {
   readonly upSinceUs: Float64Array;
   /** Time until which `advance` need not be called. */
   nextUs = NEVER;
+  /** Peers that had withdrawn and were then heard no more, so far: no session's state changes with that. */
+  silences = 0;
 
   readonly #sink: BfdSink;
   readonly #listener: BfdListener;
@@ -173,6 +175,11 @@ export class Bfd {
   /** bfd.RemoteSessionState: AdminDown says that the peer withdraws, which is not a failure. */
   remoteState(peer: number): number {
     return this.#remoteState[peer];
+  }
+
+  /** Whether a peer has withdrawn (AdminDown) and is still heard to say so: it lives. */
+  isWithdrawn(peer: number): boolean {
+    return this.#remoteState[peer] === wire.ADMIN_DOWN && this.#remoteDiscr[peer] !== 0;
   }
 
   /** Diagnostic of the peer's last packet. */
@@ -327,6 +334,7 @@ export class Bfd {
       if (nowUs >= this.#detectionDue(peer)) {
         if (this.state[peer] >= wire.INIT)
           this.#change(peer, wire.DOWN, wire.DIAG_DETECTION_TIME_EXPIRED, nowUs);
+        if (this.isWithdrawn(peer)) this.silences++;
         this.#forgetRemote(peer);
       }
       if (this.#news[peer] === 1 || nowUs >= this.#txDue[peer]) this.#transmit(peer, nowUs, 0);

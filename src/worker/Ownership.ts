@@ -46,6 +46,8 @@ export class Ownership {
   /** Reading what was queued while this node was late, at most until then; 0 otherwise. */
   #drainUntilUs = 0;
   #heard = 0;
+  /** `bfd.silences` as it was published. */
+  #silences = 0;
 
   /**
    * `seed`: as for Bfd. `bfdChanged` is told of every change of a session's state. `liveness`: memory
@@ -178,18 +180,25 @@ export class Ownership {
   #electIfChanged(nowUs: number): void {
     const settled = this.bfd.settled(nowUs);
     const self = this.#carrier && this.#started && !this.#drained && settled ? 1 : 0;
-    if (!this.#changed && self === this.isUp[THIS_NODE] && settled === this.#wasSettled) return;
+    const { silences } = this.bfd;
+    const same = self === this.isUp[THIS_NODE] && settled === this.#wasSettled && silences === this.#silences;
+    if (!this.#changed && same) return;
     this.#changed = false;
+    this.#silences = silences;
     this.#wasSettled = settled;
     this.isUp[THIS_NODE] = self;
     this.#publishLiveness(settled);
     this.announcer.elect(nowUs);
   }
 
+  #isLost(peer: number): boolean {
+    return this.isUp[peer] === 0 && !this.bfd.isWithdrawn(peer);
+  }
+
   #publishLiveness(settled: boolean): void {
     const { down, changes } = this.liveness;
-    // Sessions that this node has ended say nothing of the peers.
-    if (!this.#drained) for (const peer of this.#peers) down[peer] = settled && this.isUp[peer] === 0 ? 1 : 0;
+    // Sessions that this node has ended say nothing of the peers, and a peer that withdraws is not dead.
+    if (!this.#drained) for (const peer of this.#peers) down[peer] = settled && this.#isLost(peer) ? 1 : 0;
     Atomics.add(changes, 0, 1);
   }
 }

@@ -7,6 +7,7 @@ import { randomInt } from "node:crypto";
 import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
+import { FlowSharing } from "../dataplane/FlowSharing.js";
 import { Arena } from "../packet/Arena.js";
 import {
   COUNT_CPU_LATENCY_REQUESTS,
@@ -65,11 +66,13 @@ const reports: BreathReports = {
 };
 const tables = new Tables(buildTableImage(EMPTY_TABLES));
 const breather = new Breather(arena, io, counters, tables, flows, reports, traffic);
+breather.dataplane.liveness = new PeerLiveness(data.liveness);
+let sharing: FlowSharing | null = null;
 /** Numbers of the drains that are to be answered. */
 const draining: number[] = [];
 if (data.thread === ANNOUNCING_THREAD) {
   const report = (event: Extract<Answer, { report: unknown }>["report"]) => answer({ report: event });
-  breather.announcement = new Announcement(
+  const announcement = new Announcement(
     breather.dataplane,
     {
       ownerChanged: (address, owner) => report({ type: "vipOwner", address, owner }),
@@ -81,6 +84,8 @@ if (data.thread === ANNOUNCING_THREAD) {
     randomInt(2 ** 32),
     new PeerLiveness(data.liveness),
   );
+  breather.announcement = announcement;
+  sharing = new FlowSharing(breather.dataplane, announcement.ownership.announcer, randomInt(2 ** 32) | 0);
 }
 
 function answer(message: Answer): void {
@@ -171,7 +176,9 @@ function carryOut(command: Command): boolean {
 
 /** What announcement has to do may be due sooner than anything else, a drain's answer within milliseconds. */
 function longestWait(most: number): number {
-  const longest = draining.length > 0 ? Math.min(most, DRAIN_LOOK_MS) : most;
+  let longest = draining.length > 0 ? Math.min(most, DRAIN_LOOK_MS) : most;
+  longest = breather.dataplane.standby.longestWait(longest);
+  if (sharing !== null) longest = sharing.longestWait(longest);
   return breather.announcement?.longestWait(longest) ?? longest;
 }
 
@@ -182,6 +189,8 @@ function run(): void {
     const timeout = longestWait(upkeep.longestWait(longest, breather.dataplane.nowMs));
     const busy = breather.breathe(timeout, timeout === 0 ? 0 : data.spinUs);
     upkeep.tend(breather.dataplane.nowMs, busy);
+    breather.dataplane.standby.tend();
+    sharing?.tend(busy);
     // Nobody waits for BFD's own wake-ups.
     const sleeps = counters[COUNT_SLEEPS] - breather.ownSleeps;
     latency.look(breather.dataplane.nowUs, sleeps, counters[COUNT_RECEIVED]);

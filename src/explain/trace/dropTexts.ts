@@ -108,4 +108,8 @@ export const DROP_TEXTS: Readonly<Record<ReasonName, readonly [string, string]>>
     "Ask for an address that one has: kubectl get svc",
   ],
   notOurs: ["heard by the agent, and the node's own", "Nothing: the node's kernel has it."],
+  flowShare: [
+    "a message about flows that is malformed, or not from a node of this cluster",
+    "All nodes have to run releases that speak the same version.",
+  ],
 };

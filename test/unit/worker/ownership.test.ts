@@ -255,6 +255,26 @@ describe.each([
     expect(lan.twoUs).toBeLessThanOrEqual(interval * MS);
   });
 
+  it("others hold a node for dead when it dies or freezes, not when it is drained, unless it then falls silent", () => {
+    const downs = () =>
+      others.map((name) => lan.nodes[NAMES.indexOf(name)].ownership.liveness.down[OWNER_OF_FIRST]);
+    expect(downs()).toEqual([0, 0, 0]);
+    owner().ownership.drain(true, lan.nowUs);
+    lan.run(10_000 * MS);
+    expect(downs()).toEqual([0, 0, 0]);
+    const before = lan.nodes[NAMES.indexOf(others[0])].ownership.liveness.changes[0];
+    owner().state = "dead";
+    lan.run(10_000 * MS);
+    expect(downs()).toEqual([1, 1, 1]);
+    expect(lan.nodes[NAMES.indexOf(others[0])].ownership.liveness.changes[0]).toBeGreaterThan(before);
+    lan.start(OWNER_OF_FIRST);
+    lan.run(6000 * MS);
+    expect(downs()).toEqual([0, 0, 0]);
+    owner().state = "frozen";
+    lan.run(DETECT_US + 2 * MS);
+    expect(downs()).toEqual([1, 1, 1]);
+  });
+
   it("a part of the LAN has owners of its own; once they hear each other there is one, and it is said", () => {
     owner().part = 1;
     lan.run(DETECT_US + 2 * MS);
