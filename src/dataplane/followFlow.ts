@@ -18,7 +18,7 @@ import {
   turnedPorts,
 } from "../tables/flowLayout.js";
 import type { Dataplane } from "./Dataplane.js";
-import { leavesByDeadNode, noteIngress, turnReply } from "./movedIngress.js";
+import { hasDeadIngress, noteIngress, turnReply } from "./movedIngress.js";
 import { wakeStandby } from "./StandbyFlows.js";
 import { trackRow } from "./trackRow.js";
 import { translate } from "./translate.js";
@@ -45,8 +45,11 @@ export function applyFlow(dp: Dataplane, i: number): void {
   const { batch, flows } = dp;
   const { words } = flows;
   const direction = batch.direction[i];
-  if (direction === 1 && leavesByDeadNode(dp, batch.flow[i])) turnReply(dp, i);
-  const base = flows.base(batch.flow[i]);
+  let base = flows.base(batch.flow[i]);
+  if (direction === 1 && words[base + FLOW_OUT + 1] === OUT_INGRESS && hasDeadIngress(dp, base)) {
+    turnReply(dp, i);
+    base = flows.base(batch.flow[i]);
+  }
   // What leaves is the other direction's key turned round.
   const key = base + (direction === 0 ? FLOW_REPLY : FLOW_ORIGINAL);
   const ports = turnedPorts(words[key + KEY_PORTS]);

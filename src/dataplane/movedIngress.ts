@@ -127,12 +127,9 @@ function localForm(dp: Dataplane, i: number): number {
   return same ? found >> 1 : -1;
 }
 
-/** Whether replies of a flow return by a VTEP that is dead, or is none any more. */
-export function leavesByDeadNode(dp: Dataplane, record: number): boolean {
-  const { flows, tables } = dp;
-  const base = flows.base(record);
-  if (flows.words[base + FLOW_OUT + 1] !== OUT_INGRESS) return false;
-  const vtep = tables.fdb.byUnderlay(flows.words[base + FLOW_INGRESS]);
+/** Whether the VTEP that replies of the flow at `base` return by (OUT_INGRESS) is dead, or none any more. */
+export function hasDeadIngress(dp: Dataplane, base: number): boolean {
+  const vtep = dp.tables.fdb.byUnderlay(dp.flows.words[base + FLOW_INGRESS]);
   return vtep < 0 || dp.liveness.down[vtep] !== 0;
 }
 
