@@ -39,10 +39,20 @@ import { STEPS, type Step, walkAndPrint } from "./labWalk.js";
 
 interface RunOptions {
   install: boolean;
+  pictures: string;
   json?: boolean;
   once?: boolean;
   keep?: boolean;
 }
+
+interface WalkCommandOptions {
+  step?: string;
+  json?: boolean;
+  pictures: string;
+}
+
+const PICTURES = "lab-pictures";
+const PICTURES_HELP = "where each step's picture is saved";
 
 function isRoot(): boolean {
   return process.getuid?.() === 0;
@@ -102,7 +112,14 @@ async function runCommand(options: RunOptions): Promise<number> {
   let code = 1;
   try {
     const json = options.json === true;
-    code = await walkAndPrint({ steps: STEPS, json, signal, say, readySeconds: seconds });
+    code = await walkAndPrint({
+      steps: STEPS,
+      json,
+      signal,
+      say,
+      readySeconds: seconds,
+      pictures: options.pictures,
+    });
     if (options.keep) {
       hints(say);
       return code;
@@ -319,6 +336,7 @@ export function labCommand(): Command {
     .option("--once", "end after the walk")
     .option("--keep", "return after the walk and leave the lab up")
     .option("--json", "print the walk's result as JSON")
+    .option("--pictures <directory>", PICTURES_HELP, PICTURES)
     .option("--no-install", noInstall)
     .action(action("start", (options: RunOptions) => runCommand(options)));
 
@@ -340,12 +358,13 @@ export function labCommand(): Command {
     .description("the walkthrough's steps with their commands; exit code 1 if an answer is missing")
     .addOption(new Option("--step <n>", "this step only").choices(STEPS.map(String)))
     .option("--json", "print the result as JSON")
+    .option("--pictures <directory>", PICTURES_HELP, PICTURES)
     .action(
-      action("visit", ({ step, json = false }: { step?: string; json?: boolean }) => {
+      action("visit", ({ step, json = false, pictures }: WalkCommandOptions) => {
         requireRunning();
         const steps = step === undefined ? STEPS : [Number(step) as Step];
         const { signal } = new AbortController();
-        return walkAndPrint({ steps, json, signal, say: progress(json), readySeconds: null });
+        return walkAndPrint({ steps, json, signal, say: progress(json), readySeconds: null, pictures });
       }),
     );
 

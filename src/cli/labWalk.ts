@@ -19,6 +19,7 @@ import {
 } from "../lab/cluster.js";
 import { LabError } from "../lab/errors.js";
 import { type LabReport, report, type Say } from "../lab/lifecycle.js";
+import { drawStep } from "../lab/pictures.js";
 import {
   answerMatrix,
   examples,
@@ -52,6 +53,8 @@ export interface WalkOptions {
   say: Say;
   /** How long the lab took to come up; null where it was up. */
   readySeconds: number | null;
+  /** Where each step's picture is saved. */
+  pictures: string;
 }
 
 const SHOWN_FAILURES = 6;
@@ -227,6 +230,7 @@ export async function walkAndPrint(options: WalkOptions): Promise<number> {
     const { json: result, lines } =
       step === 1 ? await walkPods(pods, colour, options) : await walkServiceStep(step, pods, colour, options);
     walked.push(result);
+    await showPicture(step, options);
     if (lines.length === 0) continue;
     say(`\n${lines.join("\n")}`);
     const drops = dropLines((await report()).nodes);
@@ -235,6 +239,17 @@ export async function walkAndPrint(options: WalkOptions): Promise<number> {
   const ok = walked.every((each) => each.ok);
   if (json) console.log(JSON.stringify(walkJson(pods, walked, options.readySeconds)));
   return ok ? 0 : 1;
+}
+
+/** Prints a step's picture as text, and where it was saved. A picture that fails takes nothing from the walk. */
+async function showPicture(step: Step, { say, pictures }: WalkOptions): Promise<void> {
+  try {
+    const { text, file, problem } = await drawStep(step, pictures);
+    say(`\n${text}`);
+    say(file === null ? `The picture was not saved: ${problem}` : `Picture: ${file}`);
+  } catch (error) {
+    say(`\nNo picture: ${(error as Error).message}`);
+  }
 }
 
 /** The results of a walk, for programs. */

@@ -72,6 +72,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "make, list and delete the tokens with which nodes join",
     load: async () => (await import("./token.js")).tokenCommand(),
   },
+  diagram: {
+    summary: "draw the cluster as it is now",
+    load: async () => (await import("./diagram.js")).diagramCommand(),
+  },
   check: {
     summary: "check that the API, this node's tables and its routes agree",
     load: async () => (await import("./check.js")).checkCommand(),

@@ -3,10 +3,12 @@
  * it gets up again after everything was killed. Needs root, like all namespace tests.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { existingNamespaces } from "../../src/lab/namespaces.js";
 import { macOf, ourNamespaces } from "../../src/lab/plan.js";
 import { NODES as LAB_NODES } from "../../src/lab/walkthrough.js";
@@ -104,8 +106,19 @@ describe.skipIf(!root)("podwire lab", () => {
   });
 
   it("run --once: the walkthrough's steps, and nothing is left", () => {
-    const { code, stdout, stderr } = lab("run", "--once", "--json", "--no-install");
+    const pictures = mkdtempSync(join(tmpdir(), "podwire-pictures-"));
+    onTestFinished(() => rmSync(pictures, { recursive: true }));
+    const { code, stdout, stderr } = lab("run", "--once", "--json", "--no-install", "--pictures", pictures);
     expect(code, stderr).toBe(0);
+    for (const [name, fact] of [
+      ["1-overlay", "VXLAN, VNI 4096"],
+      ["2-clusterip", "clusterip-redis-ds"],
+      ["3-nodeport", ":30379"],
+    ]) {
+      const file = join(pictures, `${name}.svg`);
+      expect(stderr).toContain(`Picture: ${file}`);
+      expect(readFileSync(file, "utf8")).toContain(`>${fact}</text>`);
+    }
     const walk: Walk = JSON.parse(stdout);
     expect(walk.steps.flatMap(({ failures }) => failures)).toEqual([]);
     expect(walk.ok).toBe(true);

@@ -76,12 +76,12 @@ const TABLE: Record<string, Rule> = {
     "reconcile/routing",
     "tables",
   ]),
-  // Runs the dataplane on packets of its own, without ports.
-  explain: free(["dataplane", "packet", "tables", "wire", "model"]),
+  // Runs the dataplane on packets of its own, without ports; the API's objects are what it draws.
+  explain: free(["dataplane", "packet", "tables", "wire", "model", "kube"]),
   // Services of a machine: their files, and what agents left in the kernel.
   install: free(["agent", "desired", "host", "model", "reconcile/routing"]),
   doctor: free(["desired", "host", "model"]),
-  lab: free(["agent", "kube", "model", "runtime", "worker/control"]),
+  lab: free(["agent", "explain", "kube", "model", "runtime", "worker/control"]),
   cli: free([
     "agent",
     "apiserver",
