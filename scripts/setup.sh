@@ -9,7 +9,7 @@ set -eu
 
 BUILD='g++:g++ make:make python3:python3'
 LAB='ip:iproute2 curl:curl nginx:nginx apache2:apache2-bin redis-server:redis-server redis-cli:redis-tools setpriv:util-linux sysctl:procps nsenter:util-linux runc:runc conmon:conmon'
-TEST="$LAB ping:iputils-ping iperf3:iperf3 tshark:tshark tcpdump:tcpdump ethtool:ethtool"
+TEST="$LAB ping:iputils-ping iperf3:iperf3 tshark:tshark tcpdump:tcpdump ethtool:ethtool chromium:chromium"
 
 case "${1:-lab}" in
   lab) wanted=$BUILD ;;

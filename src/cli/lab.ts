@@ -7,7 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { recordedLabPods } from "../lab/agents.js";
 import { LabError } from "../lab/errors.js";
 import {
@@ -20,6 +20,7 @@ import {
   type Say,
   up,
 } from "../lab/lifecycle.js";
+import { runPage, servePage } from "../lab/page.js";
 import {
   ADMIN_KUBECONFIG,
   BIN_DIRECTORY,
@@ -261,6 +262,22 @@ async function restartCommand(name: string): Promise<number> {
   return 0;
 }
 
+/** The page's way out is ours; where the lab is in namespaces of its own, its server runs there. */
+async function uiCommand({ port, socket }: { port: number; socket?: string }): Promise<number> {
+  if (socket !== undefined) return runPage(socket);
+  const holder = isRoot() || isInside() ? null : findHolder();
+  if (holder === null) requireRunning();
+  const serve = (path: string) =>
+    holder === null ? runPage(path) : runInside(holder, ["ui", "--socket", path]);
+  return servePage(port, serve, (line) => console.log(line));
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new InvalidArgumentError("not a port");
+  return port;
+}
+
 async function downCommand(): Promise<number> {
   const { namespaces, processes } = await down((line) => console.log(line));
   console.log(
@@ -272,7 +289,7 @@ async function downCommand(): Promise<number> {
 }
 
 /** How a command reaches the namespaces of a lab without root. */
-type Entry = "start" | "manage" | "visit";
+type Entry = "start" | "manage" | "visit" | "outside";
 
 /** What a user without root and without a lab of their own gets to hear. */
 function withoutLab(entry: Entry, args: readonly string[]): number {
@@ -284,7 +301,7 @@ function withoutLab(entry: Entry, args: readonly string[]): number {
 
 /** Does `work` here if we are root or inside already, else runs the same command inside. */
 async function dispatch(entry: Entry, args: readonly string[], work: () => Promise<number>): Promise<number> {
-  if (isRoot() || isInside()) return work();
+  if (isRoot() || isInside() || (entry === "outside" && findHolder() !== null)) return work();
   if (entry === "start") {
     // Said here, where the user's own rights are seen.
     await ensureTun();
@@ -393,6 +410,13 @@ export function labCommand(): Command {
     .description("end a node's agent, if it runs, and start it again; pods and connections go on")
     .argument("<node>", "name of the node")
     .action(action("visit", (name: string) => restartCommand(name)));
+
+  lab
+    .command("ui")
+    .description("serve a page with the lab's cluster, live, on this machine's loopback")
+    .option("-p, --port <port>", "port, 0 for any", parsePort, 9476)
+    .addOption(new Option("--socket <path>", "only inside the lab: listen there").hideHelp())
+    .action(action("outside", uiCommand));
 
   lab
     .command("down")

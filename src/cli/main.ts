@@ -76,6 +76,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "draw the cluster as it is now",
     load: async () => (await import("./diagram.js")).diagramCommand(),
   },
+  ui: {
+    summary: "serve a web page with the live picture of the cluster",
+    load: async () => (await import("./ui.js")).uiCommand(),
+  },
   check: {
     summary: "check that the API, this node's tables and its routes agree",
     load: async () => (await import("./check.js")).checkCommand(),

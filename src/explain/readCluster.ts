@@ -5,10 +5,20 @@
 import type { KubeApi } from "../kube/KubeApi.js";
 import { ENDPOINTSLICES, IPAMBLOCKS, NODES, PODS, SERVICES } from "../kube/resources.js";
 import type { EndpointSlice, Node, Pod, Service } from "../kube/types.js";
-import type { BlockObject, ClusterObjects, LiveState, NodeState } from "./topology.js";
+import {
+  type BlockObject,
+  type ClusterObjects,
+  type LiveState,
+  type NodeAnnouncement,
+  type NodeState,
+  ownersOf,
+} from "./topology.js";
 
-/** Asks a node's agent for one of the things that it tells about itself ("status", "counters", …). */
-export type ReadNode = (node: string, topic: string) => Promise<unknown>;
+/** What is asked for here. */
+export type NodeTopic = "status" | "announcement" | "counters" | "flows";
+
+/** Asks a node's agent for one of the things that it tells about itself; `query` is the topic's own. */
+export type ReadNode = (node: string, topic: NodeTopic, query?: Record<string, string>) => Promise<unknown>;
 
 /** Nodes that are asked at the same time. */
 const CONCURRENCY = 16;
@@ -51,13 +61,20 @@ export async function askNodes<T>(
   return answers;
 }
 
-/** The tables of all nodes. */
+/** The tables of all nodes, and who owns which load-balancer address. */
 export async function readLiveState(nodes: readonly string[], read: ReadNode): Promise<LiveState> {
-  const states = await askNodes(nodes, async (node) => (await read(node, "status")) as NodeState);
-  return { nodes: states, owners: new Map() };
+  const [states, announcements] = await Promise.all([
+    askNodes(nodes, async (node) => (await read(node, "status")) as NodeState),
+    askNodes(nodes, async (node) => (await read(node, "announcement")) as NodeAnnouncement),
+  ]);
+  return { nodes: states, owners: ownersOf(announcements.values()) };
 }
 
 /** Asks by way of the API server (right: get nodes/proxy); what is asked is read-only. */
 export function nodeReader(api: { raw<T>(method: string, path: string): Promise<T> }): ReadNode {
-  return (node, topic) => api.raw("GET", `/api/v1/nodes/${encodeURIComponent(node)}/proxy/podwire/${topic}`);
+  return (node, topic, query = {}) => {
+    const search = new URLSearchParams(query).toString();
+    const path = `/api/v1/nodes/${encodeURIComponent(node)}/proxy/podwire/${topic}`;
+    return api.raw("GET", search === "" ? path : `${path}?${search}`);
+  };
 }

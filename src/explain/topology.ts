@@ -34,6 +34,14 @@ export interface NodeState {
   vteps: readonly { node: string; address: string; port: number; tunnelAddress: string; mac: string }[];
 }
 
+/** What an agent says of load-balancer addresses: the part of its report that is read here. */
+export interface NodeAnnouncement {
+  /** `owner` is "" where there is none; `answers`: this node is the one that answers for it. */
+  addresses: readonly { address: string; owner: string; since: string; answers: boolean }[];
+  /** The nodes that it watches by BFD; names of states as in RFC 5880 §4.1. */
+  neighbors: readonly { node: string; state: string; upSince: string }[];
+}
+
 /** What is known beside the API's objects. */
 export interface LiveState {
   /** By node's name; a node whose agent did not answer is not in it. */
@@ -148,6 +156,15 @@ export interface Topology {
 
 /** Names the Service that an EndpointSlice belongs to. */
 const SERVICE_NAME = "kubernetes.io/service-name";
+
+/** The owner of each address: as the node says that answers for it, else as any other does. */
+export function ownersOf(announcements: Iterable<NodeAnnouncement>): Map<string, string> {
+  const owners = new Map<string, string>();
+  const all = [...announcements].flatMap(({ addresses }) => addresses).filter(({ owner }) => owner !== "");
+  for (const { address, owner } of [...all.filter(({ answers }) => answers), ...all])
+    if (!owners.has(address)) owners.set(address, owner);
+  return owners;
+}
 
 /** Puts the objects and the live state together. */
 export function topologyOf(objects: ClusterObjects, live: LiveState = NO_LIVE_STATE): Topology {

@@ -4,7 +4,6 @@
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import type { AgentStatus } from "../agent/Agent.js";
 import { ask } from "../agent/StatusServer.js";
 import { render } from "../explain/picture/render.js";
 import type { Step } from "../explain/picture/selection.js";
@@ -55,7 +54,7 @@ async function labTopology(): Promise<Topology> {
 function liveState(): Promise<LiveState> {
   return readLiveState(
     NODES.map(({ name }) => name),
-    (node) => ask<AgentStatus>(join(nodePaths(node).stateDir, "agent.sock"), "status"),
+    (node, topic) => ask(join(nodePaths(node).stateDir, "agent.sock"), topic),
   );
 }
 

@@ -81,6 +81,8 @@ const TABLE: Record<string, Rule> = {
   // Services of a machine: their files, and what agents left in the kernel.
   install: free(["agent", "desired", "host", "model", "reconcile/routing"]),
   doctor: free(["desired", "host", "model"]),
+  // Its page runs in a browser: the modules that it shares with the server are pure.
+  ui: free(["explain", "kube", "model"]),
   lab: free(["agent", "explain", "kube", "model", "runtime", "worker/control"]),
   cli: free([
     "agent",
@@ -99,6 +101,7 @@ const TABLE: Record<string, Rule> = {
     "model",
     "runtime",
     "tables",
+    "ui",
     "vip",
     "worker",
   ]),
@@ -112,7 +115,7 @@ interface Import {
 
 const imports: Import[] = [];
 for (const file of readdirSync(SRC, { recursive: true, encoding: "utf8" })) {
-  if (!file.endsWith(".ts")) continue;
+  if (!/\.tsx?$/.test(file)) continue;
   // Without comments, which may speak of imports.
   const text = readFileSync(join(SRC, file), "utf8").replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
   const pattern = /\b(?:from|import)\s*\(?\s*"([^"]+)"|\bnew Worker\(\s*new URL\("([^"]+)"/g;

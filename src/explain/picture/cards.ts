@@ -87,7 +87,7 @@ export function nodeCard(
   const west: Record<string, number> = {};
   const anchors: Record<string, Point> = {
     [`node:${node.name}`]: { x: width / 2, y: HEADER / 2 },
-    [`vtep:${node.name}`]: { x: vtepX + VTEP_WIDTH / 2, y: middle },
+    [`vtep:${node.name}`]: { x: vtepX + 7, y: middle },
     [`lan:${node.name}`]: { x: socketX + SOCKET_WIDTH / 2, y: middle },
   };
   const shapes: Shape[] = [
@@ -120,7 +120,7 @@ export function nodeCard(
     const lines = incoming.get(pod.key) ?? [];
     for (const [k, { service }] of lines.entries())
       west[podPort(pod.key, service)] = y + ((k + 1) * POD_HEIGHT) / (lines.length + 1);
-    anchors[`pod:${pod.key}`] = { x: PAD + POD_WIDTH / 2, y: centre };
+    anchors[`pod:${pod.key}`] = { x: PAD + POD_WIDTH - 4, y: centre };
     shapes.push(
       {
         kind: "line",

@@ -556,7 +556,10 @@ function framed(
     ...moved(legend.shapes, MARGIN, legendY),
   ];
   const anchors = Object.fromEntries(
-    Object.entries(body.anchors).map(([name, { x, y }]) => [name, { x: x + bodyX, y: y + bodyY }]),
+    Object.entries({ ...body.anchors, lanEnd: body.lan }).map(([name, { x, y }]) => [
+      name,
+      { x: x + bodyX, y: y + bodyY },
+    ]),
   );
   return {
     width: Math.ceil(inner + 2 * MARGIN),

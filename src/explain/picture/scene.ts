@@ -79,7 +79,10 @@ export interface Scene {
   /** For those who cannot see it. */
   title: string;
   shapes: Shape[];
-  /** Points to lead a path of a packet through, by what is there: "pod:KEY", "vtep:NODE", "lan:NODE", "client". */
+  /**
+   * Points to lead a path of a packet through, by what is there: "pod:KEY", "vtep:NODE" and "lan:NODE" (its
+   * socket), "lan" (the cable) and "lanEnd" (its lower end), "client", "service:KEY", "vip:ADDRESS", "nodes".
+   */
   anchors: Record<string, Point>;
 }
 

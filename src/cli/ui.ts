@@ -1,0 +1,87 @@
+/** `podwire ui`: serves the web page with the live picture of the cluster. */
+import { isIP } from "node:net";
+import { Command, InvalidArgumentError } from "commander";
+import { logLevelOption, makeLog } from "./log.js";
+
+interface Options {
+  kubeconfig?: string;
+  address: string;
+  port: number;
+  socket?: string;
+  logLevel: string;
+}
+
+const DEFAULT_PORT = 9476;
+/** Flows that the page shows of each node. */
+const FLOWS_PER_NODE = 50;
+
+/** The subcommand. */
+export function uiCommand(): Command {
+  return new Command("ui")
+    .description(
+      "Serve a web page with the cluster as it is: the pictures of `podwire diagram`, live. It changes nothing;\n" +
+        "whoever reaches the address may read.",
+    )
+    .option("--kubeconfig <file>", "kubeconfig (default: KUBECONFIG, then ~/.kube/config)")
+    .option("-a, --address <ip>", "address to listen on", parseAddress, "127.0.0.1")
+    .option("-p, --port <port>", "port to listen on, 0 for any", parsePort, DEFAULT_PORT)
+    .option("--socket <path>", "listen on a unix socket instead")
+    .addOption(logLevelOption())
+    .action(run);
+}
+
+function parseAddress(text: string): string {
+  if (isIP(text) === 0) throw new InvalidArgumentError("not an IP address");
+  return text;
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new InvalidArgumentError("not a port");
+  return port;
+}
+
+async function run(options: Options): Promise<void> {
+  const [{ KubeClient }, { nodeReader }, { ClusterFeed }, { UiServer }, { readFlows }] = await Promise.all([
+    import("../kube/KubeClient.js"),
+    import("../explain/readCluster.js"),
+    import("../ui/ClusterFeed.js"),
+    import("../ui/UiServer.js"),
+    import("../ui/flows.js"),
+  ]);
+  const log = await makeLog(options.logLevel);
+  const kube =
+    options.kubeconfig === undefined
+      ? await KubeClient.fromDefault()
+      : await KubeClient.fromFile(options.kubeconfig);
+  const readNode = nodeReader(kube);
+  const feed = new ClusterFeed({
+    kube,
+    readNode,
+    onError: (error) => log.warn({ error: String(error) }, "the API does not answer; it is asked again"),
+  });
+  const server = new UiServer({
+    feed,
+    trace: null,
+    flows: () =>
+      readFlows(
+        feed.topology().nodes.map(({ name }) => name),
+        readNode,
+        FLOWS_PER_NODE,
+      ),
+  });
+  const { address, port, socket } = options;
+  const at = await server.listen(socket === undefined ? { address, port } : { path: socket });
+  if (socket === undefined) process.stdout.write(`${at}\n`);
+  void feed.start();
+  log.info({ at, cluster: kube.address }, "page served");
+  let stopping = false;
+  const end = async () => {
+    if (stopping) return;
+    stopping = true;
+    await server.close();
+    await feed.stop();
+    kube.close();
+  };
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end());
+}
