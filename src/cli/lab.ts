@@ -414,7 +414,7 @@ export function labCommand(): Command {
   lab
     .command("ui")
     .description("serve a page with the lab's cluster, live, on this machine's loopback")
-    .option("-p, --port <port>", "port, 0 for any", parsePort, 9476)
+    .option("-p, --port <port>", "port, 0 for any", parsePort, 9477)
     .addOption(new Option("--socket <path>", "only inside the lab: listen there").hideHelp())
     .action(action("outside", uiCommand));
 

@@ -1,6 +1,8 @@
 /** `podwire ui`: serves the web page with the live picture of the cluster. */
 import { isIP } from "node:net";
 import { Command, InvalidArgumentError } from "commander";
+import type { Trace } from "../explain/trace/model.js";
+import type { Asked } from "../explain/trace/question.js";
 import { logLevelOption, makeLog } from "./log.js";
 
 interface Options {
@@ -11,7 +13,8 @@ interface Options {
   logLevel: string;
 }
 
-const DEFAULT_PORT = 9476;
+/** Beside those of metrics. */
+const DEFAULT_PORT = 9477;
 /** Flows that the page shows of each node. */
 const FLOWS_PER_NODE = 50;
 
@@ -41,6 +44,23 @@ function parsePort(text: string): number {
   return port;
 }
 
+/** The tables are read anew for each question. */
+async function trace(kubeconfig: string | undefined, asked: Asked): Promise<Trace> {
+  const [{ openSources }, { TraceCluster }, { questionOf }, journey] = await Promise.all([
+    import("./traceSources.js"),
+    import("../explain/trace/TraceCluster.js"),
+    import("../explain/trace/question.js"),
+    import("../explain/trace/journey.js"),
+  ]);
+  const sources = await openSources(kubeconfig === undefined ? {} : { kubeconfig });
+  try {
+    const cluster = new TraceCluster(sources.nodes, sources.notes);
+    return await journey.trace(cluster, questionOf(cluster, asked));
+  } finally {
+    sources.close();
+  }
+}
+
 async function run(options: Options): Promise<void> {
   const [{ KubeClient }, { nodeReader }, { ClusterFeed }, { UiServer }, { readFlows }] = await Promise.all([
     import("../kube/KubeClient.js"),
@@ -62,7 +82,7 @@ async function run(options: Options): Promise<void> {
   });
   const server = new UiServer({
     feed,
-    trace: null,
+    trace: (asked) => trace(options.kubeconfig, asked),
     flows: () =>
       readFlows(
         feed.topology().nodes.map(({ name }) => name),

@@ -3,6 +3,7 @@
  * forwards by. A node that does not answer is left out of the live state; the objects have to be there.
  */
 import type { KubeApi } from "../kube/KubeApi.js";
+import { readNode } from "../kube/nodeProxy.js";
 import { ENDPOINTSLICES, IPAMBLOCKS, NODES, PODS, SERVICES } from "../kube/resources.js";
 import type { EndpointSlice, Node, Pod, Service } from "../kube/types.js";
 import {
@@ -70,11 +71,7 @@ export async function readLiveState(nodes: readonly string[], read: ReadNode): P
   return { nodes: states, owners: ownersOf(announcements.values()) };
 }
 
-/** Asks by way of the API server (right: get nodes/proxy); what is asked is read-only. */
-export function nodeReader(api: { raw<T>(method: string, path: string): Promise<T> }): ReadNode {
-  return (node, topic, query = {}) => {
-    const search = new URLSearchParams(query).toString();
-    const path = `/api/v1/nodes/${encodeURIComponent(node)}/proxy/podwire/${topic}`;
-    return api.raw("GET", search === "" ? path : `${path}?${search}`);
-  };
+/** Asks by way of the API server. */
+export function nodeReader(api: Parameters<typeof readNode>[0]): ReadNode {
+  return (node, topic, query = {}) => readNode(api, node, `podwire/${topic}`, new URLSearchParams(query));
 }

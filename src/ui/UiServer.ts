@@ -8,7 +8,7 @@
  *   GET /api/cluster?step&namespace&service    ClusterView
  *   GET /api/events                            server-sent events: "changed" (a version), "traffic" (Traffic)
  *   GET /api/flows                             FlowRow[]: some flows of every node
- *   GET /api/trace?from&to&protocol            TraceView
+ *   GET /api/trace?from&to[&protocol]          TraceView; a protocol is tcp, udp or icmp
  *
  * Whoever reaches it may read; there is nothing to change. The browser loads nothing from elsewhere.
  */
@@ -19,14 +19,19 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { drawTopology, servicePaints } from "../explain/picture/picture.js";
 import { type SelectionOptions, STEPS, type Step, select } from "../explain/picture/selection.js";
+import type { TraceProtocol } from "../explain/trace/packets.js";
+import { isOwnHost } from "../metrics/hostHeader.js";
 import type { ClusterFeed } from "./ClusterFeed.js";
-import { isOwnHost } from "./hostHeader.js";
 import { type Traced, traceView } from "./pathView.js";
 import type { ClusterView, FlowRow } from "./protocol.js";
 import { themeCss } from "./themeCss.js";
 
 /** Who can be asked for a packet's way; rejects with an Error that says what is wrong with the question. */
-export type Tracer = (question: { from: string; to: string; protocol: string }) => Promise<Traced>;
+export type Tracer = (question: {
+  from: string;
+  to: string;
+  protocol: TraceProtocol | undefined;
+}) => Promise<Traced>;
 
 export interface UiOptions {
   feed: ClusterFeed;
@@ -86,6 +91,7 @@ const HEADERS = {
 
 /** What may be read below the compiled modules. */
 const MODULE = /^\/(ui\/page\/[A-Za-z]+\.(?:js|css)|explain\/picture\/(?:scene|svg)\.js)$/;
+const PROTOCOLS: readonly TraceProtocol[] = ["tcp", "udp", "icmp"];
 /** A connection that says nothing for long is taken for dead by some proxies. */
 const KEEP_ALIVE_MS = 15_000;
 
@@ -133,7 +139,7 @@ export class UiServer {
   /** Never rejects. */
   private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
-      if (!isOwnHost(request.headers.host)) throw new HttpError(403, "this name is not ours");
+      if (!isOwnHost(request.headers.host, [])) throw new HttpError(403, "this name is not ours");
       if (request.method !== "GET") throw new HttpError(405, "there is nothing to change here");
       const url = new URL(request.url ?? "/", "http://localhost");
       await this.answer(url, request, response);
@@ -203,11 +209,12 @@ export class UiServer {
     const from = query.get("from") ?? "";
     const to = query.get("to") ?? "";
     if (from === "" || to === "") throw new HttpError(400, "a trace needs from and to");
-    const traced = await trace({ from, to, protocol: query.get("protocol") ?? "tcp" }).catch(
-      (error: Error) => {
-        throw new HttpError(400, error.message);
-      },
-    );
+    const protocol = query.get("protocol") ?? "";
+    const known = PROTOCOLS.find((each) => each === protocol);
+    if (known === undefined && protocol !== "") throw new HttpError(400, `no protocol "${protocol}"`);
+    const traced = await trace({ from, to, protocol: known }).catch((error: Error) => {
+      throw new HttpError(400, error.message);
+    });
     return traceView(feed.topology(), traced);
   }
 

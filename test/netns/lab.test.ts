@@ -64,6 +64,12 @@ function machine(): string[] {
   return [...ourNamespaces(namespaces), ...lists.flatMap(ip)];
 }
 
+/** Of the page's view of the cluster. */
+interface PageView {
+  nodes: { name: string; live: boolean }[];
+  pods: unknown[];
+}
+
 interface LabRecord {
   owner: { pid: number } | null;
   agents: { pid: number; node: string }[];
@@ -114,6 +120,7 @@ describe.skipIf(!root)("podwire lab", () => {
       ["1-overlay", "VXLAN, VNI 4096"],
       ["2-clusterip", "clusterip-redis-ds"],
       ["3-nodeport", ":30379"],
+      ["4-loadbalancer", "192.168.2.36 :8080"],
     ]) {
       const file = join(pictures, `${name}.svg`);
       expect(stderr).toContain(`Picture: ${file}`);
@@ -215,6 +222,39 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(lab("down")).toMatchObject({ code: 0, stdout: "The lab is down.\n" });
     expect(lab("status").code).toBe(1);
     expect(lab("exec", "pc", "--", "true").stderr).toContain("the lab is not up");
+  });
+
+  it("ui: this machine's loopback has the page, which every agent tells its state", async () => {
+    expect(lab("up", "--no-install").code).toBe(0);
+    const page = spawn(process.execPath, [PODWIRE, "lab", "ui", "--port", "0"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    onTestFinished(() => void page.kill("SIGKILL"));
+    let said = "";
+    page.stdout.setEncoding("utf8").on("data", (piece: string) => {
+      said += piece;
+    });
+    await until("an address", () => /http:\S+/.test(said));
+    const url = /http:\S+/.exec(said)![0];
+    const ask = (path: string) => fetch(`${url}${path}`, { signal: AbortSignal.timeout(5_000) });
+    await expect
+      .poll(
+        async () => {
+          const view = (await (await ask("api/cluster")).json()) as PageView;
+          return [view.pods.length, ...view.nodes.map(({ name, live }) => `${name} ${live}`)];
+        },
+        { timeout: 30_000, interval: 200 },
+      )
+      .toEqual([12, "k8s-master true", "k8s-worker01 true", "k8s-worker02 true", "k8s-worker03 true"]);
+    expect(await (await ask("api/flows")).json()).toEqual(expect.arrayContaining([expect.anything()]));
+    const traced = await (await ask("api/trace?from=node/k8s-worker01&to=10.1.69.193:80")).json();
+    expect(traced).toMatchObject({
+      verdict: "answered",
+      request: { through: expect.arrayContaining(["vtep:k8s-worker01", "lan", "vtep:k8s-worker02"]) },
+    });
+    page.kill("SIGTERM");
+    await until("the end", () => page.exitCode !== null);
+    expect(page.exitCode).toBe(0);
   });
 
   it("kubectl on a node shows the walkthrough, and what it makes is served", async () => {

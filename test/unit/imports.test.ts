@@ -82,7 +82,7 @@ const TABLE: Record<string, Rule> = {
   install: free(["agent", "desired", "host", "model", "reconcile/routing"]),
   doctor: free(["desired", "host", "model"]),
   // Its page runs in a browser: the modules that it shares with the server are pure.
-  ui: free(["explain", "kube", "model"]),
+  ui: free(["explain", "kube", "metrics/hostHeader", "model"]),
   lab: free(["agent", "explain", "kube", "model", "runtime", "worker/control"]),
   cli: free([
     "agent",

@@ -11,7 +11,7 @@ interface Props {
 export function TraceForm({ view, trace, onTrace }: Props) {
   const [from, setFrom] = useState("");
   const [to, setTo] = useState("");
-  const [protocol, setProtocol] = useState("tcp");
+  const [protocol, setProtocol] = useState("");
   const [problem, setProblem] = useState("");
   const [asking, setAsking] = useState(false);
   const ask = async (event: Event) => {
@@ -30,7 +30,8 @@ export function TraceForm({ view, trace, onTrace }: Props) {
       setAsking(false);
     }
   };
-  const pods = view.pods.map(({ key }) => `pod/${short(key)}`);
+  // A name without namespace is one of "default".
+  const pods = view.pods.map(({ key }) => (short(key) === key ? key : `pod/${short(key)}`));
   const nodes = view.nodes.map(({ name }) => `node/${name}`);
   const services = view.services.map(({ key }) => `svc/${short(key)}`);
   return (
@@ -64,6 +65,7 @@ export function TraceForm({ view, trace, onTrace }: Props) {
           value={protocol}
           onChange={({ currentTarget }) => setProtocol(currentTarget.value)}
         >
+          <option value="">as the target</option>
           <option value="tcp">TCP</option>
           <option value="udp">UDP</option>
           <option value="icmp">ping</option>
