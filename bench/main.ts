@@ -1,15 +1,16 @@
-/** `npm run bench -- micro | control | net | service`: chooses the benchmark. */
+/** `npm run bench -- micro | control | net | service | failover`: chooses the benchmark. */
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const USAGE = `npm run bench -- micro | control | net | service [options]
+const USAGE = `npm run bench -- micro | control | net | service | failover [options]
 
-  micro   the dataplane's parts without I/O: ns per operation
-  control a thousand nodes, ten thousand services, and a change of one: objects to tables
-  net     podwire beside the kernel's vxlan: throughput, packet rate, latency
-  service podwire beside kube-proxy-shaped iptables and nftables rules
+  micro     the dataplane's parts without I/O: ns per operation
+  control   a thousand nodes, ten thousand services, and a change of one: objects to tables
+  net       podwire beside the kernel's vxlan: throughput, packet rate, latency
+  service   podwire beside kube-proxy-shaped iptables and nftables rules
+  failover  how long an address is away when its owner fails, beside keepalived
 
 "npm run bench -- net --help" lists the options of net, and so on.`;
 
@@ -27,6 +28,9 @@ if (kind === "net") {
 } else if (kind === "service") {
   const { runService } = await import("./service/run.js");
   process.exitCode = await runService(args, checkout());
+} else if (kind === "failover") {
+  const { runFailover } = await import("./failover/run.js");
+  process.exitCode = await runFailover(args, checkout());
 } else {
   console.error(USAGE);
   process.exitCode = 2;

@@ -14,7 +14,7 @@ TEST="$LAB ping:iputils-ping iperf3:iperf3 tshark:tshark tcpdump:tcpdump ethtool
 case "${1:-lab}" in
   lab) wanted=$BUILD ;;
   test) wanted="$BUILD $TEST" ;;
-  bench) wanted="$BUILD $TEST wrk:wrk redis-benchmark:redis-tools nft:nftables iptables-nft-restore:iptables" ;;
+  bench) wanted="$BUILD $TEST wrk:wrk redis-benchmark:redis-tools nft:nftables iptables-nft-restore:iptables keepalived:keepalived" ;;
   *) echo "usage: sh scripts/setup.sh [lab|test|bench]" >&2; exit 2 ;;
 esac
 
@@ -78,7 +78,7 @@ $as_root apt-get $wait update
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get $wait install -y --no-install-recommends $packages
 
 if [ -d /run/systemd/system ]; then
-  for service in nginx redis-server; do
+  for service in nginx redis-server keepalived; do
     case " $packages " in *" $service "*) $as_root systemctl disable --now "$service" || : ;; esac
   done
 fi

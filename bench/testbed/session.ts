@@ -2,7 +2,7 @@
 
 import { mkdirSync, rmSync } from "node:fs";
 import { attempt, type Launcher } from "../command.js";
-import { clearLeftovers, type NetSet, removeSets, workDirectory } from "./topology.js";
+import { clearLeftovers, type Namespaces, removeSets, workDirectory } from "./topology.js";
 
 const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
@@ -32,7 +32,7 @@ export function clearEarlierRuns(): void {
  */
 export async function inSession<T>(
   launcher: Launcher,
-  sets: () => readonly NetSet[],
+  sets: () => readonly Namespaces[],
   work: () => Promise<T>,
 ): Promise<T> {
   mkdirSync(workDirectory(), { recursive: true, mode: 0o700 });

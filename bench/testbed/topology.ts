@@ -26,6 +26,9 @@ export type Role = (typeof ROLES)[number];
 /** One variant's namespaces: name by role. */
 export type NetSet = Record<Role, string>;
 
+/** Any benchmark's namespaces: name by role. */
+export type Namespaces = Readonly<Record<string, string>>;
+
 /** A set with a second pod on node A and a computer of the LAN that is no node. */
 export type ServiceSet = NetSet & { podC: string; pc: string };
 
@@ -129,7 +132,8 @@ export function nameServiceSet(index: number): ServiceSet {
   return { ...nameSet(index), podC: netnsName(index, "podC"), pc: netnsName(index, "pc") };
 }
 
-function netnsName(index: number, role: keyof ServiceSet): string {
+/** Name of a namespace of set number `index` of this process. */
+export function netnsName(index: number, role: string): string {
   return `${PREFIX}-${process.pid}-${index}${role}`;
 }
 
@@ -145,12 +149,11 @@ export function workDirectory(): string {
 
 /** Makes the namespaces of `set`, the LAN and the nodes' links on it. */
 export function buildLan(set: NetSet, kind: LanKind): void {
-  for (const role of ROLES) addNetns(set[role]);
-  ip(set.lan, "link add br0 type bridge");
-  ip(set.lan, "link set br0 up");
+  for (const role of ROLES) if (role !== "lan") addNetns(set[role]);
+  addBridge(set.lan);
   for (const [side] of SIDES) {
     const node = set[side.node];
-    linkToLan(set, node, side.bridgePort, side.address);
+    linkToLan(set.lan, node, side.bridgePort, side.address);
     if (kind === "no-offload") {
       dropSegmentation(node, "e0");
       dropSegmentation(set.lan, side.bridgePort);
@@ -164,20 +167,28 @@ export function buildLan(set: NetSet, kind: LanKind): void {
 export function buildServiceEnds(set: ServiceSet): void {
   addNetns(set.pc);
   addNetns(set.podC);
-  linkToLan(set, set.pc, "toPc", PC_ADDRESS);
+  linkToLan(set.lan, set.pc, "toPc", PC_ADDRESS);
   for (const end of [set.pc, set.podC]) prepareEnd(end);
   manySourcePorts(set.pc);
 }
 
-function addNetns(netns: string): void {
+/** Makes a namespace. */
+export function addNetns(netns: string): void {
   must(["ip", "netns", "add", netns]);
   ip(netns, "link set lo up");
 }
 
-/** Gives a machine its link to the bridge, and its address. */
-function linkToLan(set: NetSet, netns: string, bridgePort: string, address: string): void {
-  ip(netns, `link add e0 type veth peer name ${bridgePort} netns ${set.lan}`);
-  ip(set.lan, `link set ${bridgePort} master br0 up`);
+/** Makes the LAN: a namespace with a bridge. */
+export function addBridge(lan: string): void {
+  addNetns(lan);
+  ip(lan, "link add br0 type bridge");
+  ip(lan, "link set br0 up");
+}
+
+/** Gives a machine its link to the LAN's bridge, and its address. */
+export function linkToLan(lan: string, netns: string, bridgePort: string, address: string): void {
+  ip(netns, `link add e0 type veth peer name ${bridgePort} netns ${lan}`);
+  ip(lan, `link set ${bridgePort} master br0 up`);
   ip(netns, `addr add ${address}/24 dev e0`);
   ip(netns, "link set e0 up");
 }
@@ -191,7 +202,7 @@ function prepareEnd(netns: string): void {
 }
 
 /** Enough source ports for thousands of new connections a second. */
-function manySourcePorts(netns: string): void {
+export function manySourcePorts(netns: string): void {
   setSysctls(netns, { "net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1" });
 }
 
@@ -244,7 +255,7 @@ export function buildPlainRouting(set: NetSet): void {
 }
 
 /** Deletes the namespaces of `sets` and ends what still runs in them; absent ones are passed over. */
-export function removeSets(sets: readonly NetSet[]): void {
+export function removeSets(sets: readonly Namespaces[]): void {
   for (const set of sets) for (const netns of Object.values(set)) removeNetns(netns);
 }
 
@@ -298,12 +309,13 @@ function kill(pid: number): void {
   }
 }
 
-/** `ip -n NETNS ARGUMENTS`; the arguments hold no blanks of their own. */
-function ip(netns: string, args: string): void {
+/** `ip -n NETNS ARGUMENTS`; the arguments hold no blanks of their own. Throws CommandError. */
+export function ip(netns: string, args: string): void {
   must(["ip", "-n", netns, ...args.split(" ")]);
 }
 
-function macOf(netns: string, link: string): string {
+/** MAC of a link. */
+export function macOf(netns: string, link: string): string {
   const shown = must(["ip", "-n", netns, "-o", "link", "show", link]);
   return /link\/ether (\S+)/.exec(shown)![1];
 }
