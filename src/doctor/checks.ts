@@ -165,11 +165,13 @@ const ports: Check = (facts) => {
     const who =
       holder.owner !== null
         ? `${holder.owner.command} (process ${holder.owner.pid})`
-        : holder.inode === 0 && vxlan.length > 0
+        : protocol === "udp" && vxlan.length > 0
           ? `the kernel's vxlan device ${vxlan.join(", ")}`
           : "a process that cannot be seen from here";
     const free =
-      holder.owner === null && vxlan.length > 0 ? `ip link delete ${vxlan[0]}` : "Stop it, or move it.";
+      holder.owner === null && protocol === "udp" && vxlan.length > 0
+        ? `ip link delete ${vxlan[0]}`
+        : "Stop it, or move it.";
     return [
       error(
         `${protocol} port ${l4Port} (${purpose}) is taken by ${who}`,

@@ -6,9 +6,8 @@ export interface Listener {
   /** Dotted decimal; 0.0.0.0 for every one, also of IPv6's. */
   address: string;
   l4Port: number;
-  /** 0 for the kernel's own, such as a vxlan device's. */
   inode: number;
-  /** Who holds it; null where it is the kernel, or not ours to see. */
+  /** Who holds it; null where it is the kernel's own, such as a vxlan device's, or not ours to see. */
   owner: SocketOwner | null;
 }
 

@@ -67,6 +67,8 @@ const SHUT_IN = [
   "RestrictSUIDSGID=yes",
   "SystemCallArchitectures=native",
   "SystemCallFilter=@system-service",
+  "# What a newer Node.js tries (protection keys, io_uring) it does without.",
+  "SystemCallErrorNumber=ENOSYS",
 ];
 
 /** The API server's unit. */
@@ -74,9 +76,9 @@ export function apiserverUnit(program: Program): string {
   return unit({
     Unit: [
       "Description=podwire API server",
-      "Documentation=man:podwire https://kubernetes.io/docs/reference/",
       "Wants=network-online.target",
       "After=network-online.target",
+      "StartLimitIntervalSec=0",
     ],
     Service: [
       "Type=exec",
@@ -115,7 +117,6 @@ export function agentUnit(program: Program, runPods: boolean): string {
       "Description=podwire agent",
       "Wants=network-online.target",
       `After=network-online.target ${APISERVER_UNIT}`,
-      "# A wrong option is not put right by starting again and again.",
       "StartLimitIntervalSec=0",
     ],
     Service: [
@@ -125,6 +126,7 @@ export function agentUnit(program: Program, runPods: boolean): string {
       "ExecReload=/bin/kill -HUP $MAINPID",
       "Restart=always",
       "RestartSec=2",
+      "# A wrong option is not put right by starting again.",
       "RestartPreventExitStatus=2",
       "TimeoutStopSec=30",
       "# Stopping is not removing: devices, flows and pods are the next agent's.",
