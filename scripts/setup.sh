@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs the system's programs that are missing for what you want to do:
-#   sh scripts/setup.sh [lab|test|bench]
+#   sh scripts/setup.sh [lab|test|bench|node|master]
 # lab: a compiler and Python for the native part (the lab installs its own programs when it runs)
 # test: also every program that the tests call; bench: also the load generators
+# node: what a node needs that runs pods, without a compiler; master: also kubectl
 # Does nothing when all are there. Debian, Ubuntu and their relatives.
 set -eu
 # shellcheck disable=SC2086 # lists of words are meant to be split
@@ -14,8 +15,9 @@ TEST="$LAB ping:iputils-ping iperf3:iperf3 tshark:tshark tcpdump:tcpdump ethtool
 case "${1:-lab}" in
   lab) wanted=$BUILD ;;
   test) wanted="$BUILD $TEST" ;;
+  node | master) wanted=$LAB ;;
   bench) wanted="$BUILD $TEST wrk:wrk redis-benchmark:redis-tools nft:nftables iptables-nft-restore:iptables keepalived:keepalived" ;;
-  *) echo "usage: sh scripts/setup.sh [lab|test|bench]" >&2; exit 2 ;;
+  *) echo "usage: sh scripts/setup.sh [lab|test|bench|node|master]" >&2; exit 2 ;;
 esac
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -41,7 +43,7 @@ fetch_kubectl() {
   return $fetched
 }
 
-if ! command -v kubectl > /dev/null && ! fetch_kubectl; then
+if [ "${1:-lab}" != node ] && ! command -v kubectl > /dev/null && ! fetch_kubectl; then
   echo "The lab and its tests are driven with kubectl, which is not in PATH. It is one file; see" >&2
   echo "https://kubernetes.io/docs/tasks/tools/install-kubectl-linux/" >&2
 fi
