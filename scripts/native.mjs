@@ -31,9 +31,10 @@ function headers() {
   return existsSync(join(prefix, "include", "node", "node_api.h")) ? [`--nodedir=${prefix}`] : [];
 }
 
-function build() {
+/** @param commands of node-gyp: from scratch, or only what has changed */
+function build(...commands) {
   // npm puts its node-gyp into PATH of install scripts.
-  const { status, error } = spawnSync("node-gyp", ["rebuild", "--loglevel=warn", ...headers()], {
+  const { status, error } = spawnSync("node-gyp", [...commands, "--loglevel=warn", ...headers()], {
     cwd: root,
     stdio: "inherit",
   });
@@ -50,10 +51,11 @@ const [command] = process.argv.slice(2);
 switch (command) {
   case "install":
     if (loads(prebuilt)) console.log("podwire: the prebuilt native part fits this machine");
-    else process.exitCode = build();
+    else process.exitCode = build("rebuild");
     break;
   case "prebuild":
-    if (!loads(built)) process.exitCode = build();
+    // One that loads may still be of older sources.
+    process.exitCode = build("configure", "build");
     if (process.exitCode) break;
     mkdirSync(dirname(prebuilt), { recursive: true });
     copyFileSync(built, prebuilt);

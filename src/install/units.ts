@@ -136,7 +136,6 @@ export function agentUnit(program: Program, runPods: boolean): string {
       "StateDirectory=podwire",
       "StateDirectoryMode=0700",
       "ConfigurationDirectory=podwire",
-      "ConfigurationDirectoryMode=0700",
       "LimitNOFILE=1048576",
       `CapabilityBoundingSet=${capabilities.join(" ")}`,
       ...(runPods ? RUNS_PODS : RUNS_NONE),

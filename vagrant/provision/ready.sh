@@ -32,5 +32,7 @@ The nodes are Ready. On the master (vagrant ssh k8s-master, or ssh) go on with:
   kubectl get pod -o wide
   kubectl apply -f $manifests/clusterip.yaml      # then curl a CLUSTER-IP from any node
   kubectl apply -f $manifests/nodeport.yaml       # then curl http://192.168.2.30:30080/ from your machine
+  kubectl delete -f $manifests/clusterip.yaml -f $manifests/nodeport.yaml
+  kubectl apply -f $manifests/loadbalancer.yaml -f $manifests/addresspool.yaml   # kubectl get svc says which address to curl
 Or let the acceptance suite do the whole walkthrough, from the working copy: npm run acceptance -- --target vagrant
 END
