@@ -22,7 +22,8 @@ import { expectKubectl } from "./support/target.js";
 const BALANCED = SERVICES[4];
 const NAMES = BALANCED.map(({ name }) => name);
 const POOL = Array.from({ length: 5 }, (_, i) => `192.168.2.${36 + i}`);
-const REQUESTS = 8;
+/** Of each Service: that one of four pods gets none of so many is less likely than 1 in a million. */
+const REQUESTS = 60;
 const pods = await walkPods();
 let questions: Question[] = [];
 
