@@ -144,7 +144,10 @@ down() {
       ip netns del "pwm-$name"
     fi
     if mountpoint -q "$state/$name/root"; then umount -R "$state/$name/root"; fi
-    find "$cgroups/pwm-$name" -depth -type d -exec rmdir {} + 2> /dev/null || :
+    # systemd-nspawn has made one of version 1 too, where this machine has that.
+    for group in "$cgroups/pwm-$name" "/sys/fs/cgroup/systemd/pwm-$name"; do
+      find "$group" -depth -type d -exec rmdir {} + 2> /dev/null || :
+    done
     rm -rf "${state:?}/$name"
   done
   if [ -e /run/netns/pwm-lan ]; then ip netns del pwm-lan; fi
