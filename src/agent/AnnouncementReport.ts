@@ -52,6 +52,8 @@ export interface NeighborStatus {
   remoteState: string;
   diagnostic: string;
   remoteDiagnostic: string;
+  /** It counts as dead: new connections get no endpoint on it. */
+  down: boolean;
   /** Since when it is Up; "" while it is not. */
   upSince: string;
   /** Milliseconds between packets, and without one after which it is given up. */
@@ -140,6 +142,7 @@ export class AnnouncementReport {
         remoteState: bfd.STATE_NAMES[session.remoteState] ?? "",
         diagnostic: diagnosticName(session.diagnostic),
         remoteDiagnostic: diagnosticName(session.remoteDiagnostic),
+        down: session.down,
         upSince: session.upForMs === 0 ? "" : before(session.upForMs),
         intervalMs: session.transmitUs / 1000,
         detectionMs: session.detectionUs / 1000,

@@ -46,6 +46,7 @@ export function nodeTables({
       mac,
       blocks,
     })),
+    liveness: livenessOf(announcement),
     servicePorts: publisher.image === null ? [] : servicePorts(publisher.image, services),
     host: hostOf(config, reconciler),
     announced: announcement.addresses.map(({ address, owner, answers, order, problem }) => ({
@@ -61,6 +62,15 @@ export function nodeTables({
 /** Bytes as base64. */
 export function base64Of(buffer: ArrayBufferLike): string {
   return Buffer.from(buffer).toString("base64");
+}
+
+/** What the worker elects by (worker/Ownership), in names. */
+function livenessOf({ node, carrier, settled, drained, neighbors }: AnnounceStatus): NodeTables["liveness"] {
+  const self = carrier && settled && !drained ? [node] : [];
+  return {
+    up: [...self, ...neighbors.filter(({ state }) => state === "Up").map((each) => each.node)],
+    down: neighbors.filter(({ down }) => down).map((each) => each.node),
+  };
 }
 
 function servicePorts(image: ServiceImage, services: Services): NodeTables["servicePorts"] {

@@ -89,7 +89,21 @@ export function chooseBackend(
   return dp.services.pick(ring, slotOf(dp, row, ring, source, l4Port, protocol));
 }
 
-/** The slot of that ring to which a client is led. */
+/** The slot of that ring to which a client is led, whichever nodes are dead. */
+export function ringSlotOf(
+  dp: Dataplane,
+  row: number,
+  ring: number,
+  source: number,
+  l4Port: number,
+  protocol: number,
+): number {
+  const { services } = dp;
+  const affine = services.affinitySeconds(row) > 0;
+  return services.slot(ring, affine ? ringHash(source, 0, 0) : ringHash(source, l4Port, protocol));
+}
+
+/** The slot of that ring whose backend a client gets. */
 export function slotOf(
   dp: Dataplane,
   row: number,
@@ -99,9 +113,7 @@ export function slotOf(
   protocol: number,
 ): number {
   const { services } = dp;
-  const hash =
-    services.affinitySeconds(row) > 0 ? ringHash(source, 0, 0) : ringHash(source, l4Port, protocol);
-  const slot = services.slot(ring, hash);
+  const slot = ringSlotOf(dp, row, ring, source, l4Port, protocol);
   const backend = services.pick(ring, slot);
   if (!dp.someDown || isReachable(dp, backend) || !hasReachable(dp, ring)) return slot;
   for (let next = services.next(ring, slot); ; next = services.next(ring, next)) {
@@ -124,7 +136,7 @@ function hasReachable(dp: Dataplane, ring: number): boolean {
 }
 
 /** Whether a backend is on no node that is known to be dead: a pod of its blocks, or a program of its own. */
-function isReachable(dp: Dataplane, backend: number): boolean {
+export function isReachable(dp: Dataplane, backend: number): boolean {
   const { tables } = dp;
   const address = dp.services.address(backend);
   const route = tables.routes.lookup(address);
@@ -133,21 +145,28 @@ function isReachable(dp: Dataplane, backend: number): boolean {
 }
 
 /**
+ * The backend of a ring that a client's last connection to Service row `row`, which has ClientIP affinity,
+ * got; -1 where the client began none within the timeout, that backend's node is dead, or it is not of
+ * this ring.
+ */
+export function keptBackend(dp: Dataplane, row: number, ring: number, source: number): number {
+  const { services, affinities, nowMs } = dp;
+  if (!affinities.find(services.affinityKey(row), source, services.affinitySeconds(row), nowMs)) return -1;
+  const backend = services.memberAt(ring, affinities.address, affinities.l4Port);
+  return backend >= 0 && dp.someDown && !isReachable(dp, backend) ? -1 : backend;
+}
+
+/**
  * The same where the row has ClientIP affinity, by kube-proxy's rules: a client's new connections to a
  * service port, whichever of its addresses they ask for, go to the endpoint of the one before, until
  * the client has begun none for the timeout, that endpoint's node is dead, or this traffic may not go to
- * it any more. Each
- * ingress node keeps its own, as with kube-proxy; they agree while endpoints do not change, since a new
+ * it any more. Each ingress node keeps its own, as with kube-proxy; they agree while endpoints do not change, since a new
  * client gets what the ring says for its address.
  */
 function affineBackend(dp: Dataplane, row: number, ring: number, source: number): number {
   const { services, affinities, nowMs } = dp;
   const key = services.affinityKey(row);
-  let backend = -1;
-  if (affinities.find(key, source, services.affinitySeconds(row), nowMs)) {
-    backend = services.memberAt(ring, affinities.address, affinities.l4Port);
-    if (backend >= 0 && dp.someDown && !isReachable(dp, backend)) backend = -1;
-  }
+  let backend = keptBackend(dp, row, ring, source);
   if (backend < 0) backend = chooseBackend(dp, row, ring, source, 0, 0);
   affinities.note(key, source, services.address(backend), services.l4Port(backend), nowMs);
   return backend;

@@ -92,8 +92,9 @@ function box(step: TraceStep, lane: number, y: number): [string, number] {
   const lines: [string, string, number][] = [[step.stage, "stage", LINE]];
   for (const each of wrapped(step.what, CHARACTERS)) lines.push([each, "what", LINE]);
   for (const each of wrapped(step.because, SMALL_CHARACTERS)) lines.push([each, "why", SMALL]);
-  for (const { address, l4Port, pod, node, chosen } of step.service?.endpoints ?? []) {
-    const who = [pod, node].filter((part) => part !== "").join(" on ");
+  for (const { address, l4Port, pod, node, dead, chosen } of step.service?.endpoints ?? []) {
+    const where = [pod, node].filter((part) => part !== "").join(" on ");
+    const who = dead ? `${where} (dead)` : where;
     for (const each of wrapped(`${chosen ? "▸" : "·"} ${address}:${l4Port} ${who}`, SMALL_CHARACTERS))
       lines.push([each, chosen ? "stage" : "why", SMALL]);
   }

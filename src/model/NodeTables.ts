@@ -5,7 +5,7 @@
  */
 import type { PortRange } from "./portRanges.js";
 
-export const NODE_TABLES_VERSION = 1;
+export const NODE_TABLES_VERSION = 2;
 
 /** The tables in force on one node, with the names of what is in them. */
 export interface NodeTables {
@@ -19,6 +19,13 @@ export interface NodeTables {
   pods: { name: string; address: string; port: number; interface: string }[];
   /** The other nodes, by underlay address as in the image. */
   vteps: { node: string; address: string; tunnelAddress: string; mac: string; blocks: string[] }[];
+  /** What the dataplane goes by: which nodes it holds for alive or dead, by name. */
+  liveness: {
+    /** May own load-balancer addresses; this node included. */
+    up: string[];
+    /** BFD has lost them: new flows pass over the endpoints on them. */
+    down: string[];
+  };
   /** Service ports by their number in the table, and the endpoints that their slices name. */
   servicePorts: {
     id: number;

@@ -211,13 +211,14 @@ export class Announcement {
   }
 
   #sessions(nowUs: number): BfdSessionStatus[] {
-    const { bfd } = this.ownership;
+    const { bfd, liveness } = this.ownership;
     return [...this.ownership.peers].map((peer) => ({
       peer,
       state: bfd.state[peer],
       remoteState: bfd.remoteState(peer),
       diagnostic: bfd.diagnostic(peer),
       remoteDiagnostic: bfd.remoteDiagnostic(peer),
+      down: liveness.down[peer] !== 0,
       upForMs: bfd.upSinceUs[peer] === 0 ? 0 : (nowUs - bfd.upSinceUs[peer]) / 1000,
       transmitUs: bfd.transmitInterval(peer),
       detectionUs: bfd.detectionTime(peer),

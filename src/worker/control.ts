@@ -73,6 +73,8 @@ export interface BfdSessionStatus {
   remoteState: number;
   diagnostic: number;
   remoteDiagnostic: number;
+  /** The dataplane holds the peer for dead: new flows pass over the endpoints on it. */
+  down: boolean;
   /** For how long it has been Up; 0 while it is not. */
   upForMs: number;
   /** Microseconds between packets that are sent, and without one after which the peer is given up. */

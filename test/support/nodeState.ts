@@ -24,6 +24,7 @@ export function fakeNodeState(flows: FlowTable = newTable(64)): NodeState {
       services: "",
       pods: [],
       vteps: [],
+      liveness: { up: [], down: [] },
       servicePorts: [],
       host: null,
       announced: [],

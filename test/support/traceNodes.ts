@@ -6,6 +6,7 @@ import { FlowReader } from "../../src/tables/FlowReader.js";
 import { FLOW_WORDS } from "../../src/tables/flowLayout.js";
 import { frontendsOf, snapshotServices } from "../../src/tables/serviceSnapshot.js";
 import { buildTableImage } from "../../src/tables/TableImage.js";
+import { THIS_NODE } from "../../src/tables/VipTable.js";
 import { OTHER_POD_PORT, POD_PORT, tableInput } from "./dataplane.js";
 import { dotted } from "./frames.js";
 import {
@@ -38,6 +39,7 @@ export function sourceOf(cluster: SimulatedCluster, name: NodeName): NodeSource 
       const { underlay, tunnel, vtepMac, block } = other === "k" ? KERNEL_NODE : NODES[other];
       return { node: other, address: underlay, tunnelAddress: tunnel, mac: vtepMac, blocks: [`${block}/26`] };
     }),
+    liveness: livenessOf(cluster, name),
     servicePorts: ids.flatMap((id) => {
       const info = services.info(id);
       if (info === undefined) return [];
@@ -68,6 +70,15 @@ export function sourceOf(cluster: SimulatedCluster, name: NodeName): NodeSource 
   };
   const egressPorts = test.breather.dataplane.egressPorts.state();
   return { tables, flows: async () => answer, egressPorts };
+}
+
+function livenessOf(cluster: SimulatedCluster, name: NodeName): NodeTables["liveness"] {
+  const { test, peers } = cluster.nodes[name];
+  const { up, down } = test.breather.dataplane.liveness;
+  return {
+    up: [...(up[THIS_NODE] === 0 ? [] : [name]), ...peers.filter((_, vtep) => up[vtep] !== 0)],
+    down: peers.filter((_, vtep) => down[vtep] !== 0),
+  };
 }
 
 /** All three nodes, as they are now. */

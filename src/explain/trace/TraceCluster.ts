@@ -8,7 +8,8 @@ import { FLOW_WORDS } from "../../tables/flowLayout.js";
 import type { ServiceImage } from "../../tables/ServiceTable.js";
 import { restoreServices } from "../../tables/serviceSnapshot.js";
 import { Tables } from "../../tables/TableImage.js";
-import { TraceNode } from "./TraceNode.js";
+import { THIS_NODE } from "../../tables/VipTable.js";
+import { type NodeCopy, TraceNode } from "./TraceNode.js";
 
 /** A node whose agent answers. */
 export interface NodeSource {
@@ -104,6 +105,7 @@ export class TraceCluster {
       flows: wordsOf(records),
       affinities: wordsOf(affinities),
       nowMs,
+      ...numbersOf(known),
       ...(source.egressPorts === undefined ? {} : { egressPorts: source.egressPorts }),
     });
     this.#running.set(name, node);
@@ -182,6 +184,15 @@ export function covers(cidr: string, address: string): boolean {
   const bits = Number(length);
   const mask = bits === 0 ? 0 : -1 << (32 - bits);
   return (parseIpv4(base!)! & mask) === (parseIpv4(address)! & mask);
+}
+
+/** Whom a node holds for alive and for dead, by node number; names that its tables do not have are left out. */
+function numbersOf({ name, tables, image }: KnownNode): Pick<NodeCopy, "up" | "down"> {
+  const numbers = new Map(tables.vteps.map((vtep) => [vtep.node, image.fdb.find(parseIpv4(vtep.address)!)]));
+  numbers.set(name, THIS_NODE);
+  const of = (names: readonly string[]) =>
+    names.map((each) => numbers.get(each) ?? -1).filter((number) => number >= 0);
+  return { up: of(tables.liveness.up), down: of(tables.liveness.down) };
 }
 
 /** int32 words of base64, in memory of their own. */

@@ -5,8 +5,8 @@
  * that a worker has.
  */
 
-import { Dataplane } from "../../dataplane/Dataplane.js";
-import { frontendOf, isFromInside, slotOf } from "../../dataplane/loadBalance.js";
+import { Dataplane, type NodeLiveness } from "../../dataplane/Dataplane.js";
+import { frontendOf, isFromInside, keptBackend, ringSlotOf, slotOf } from "../../dataplane/loadBalance.js";
 import { STAGES } from "../../dataplane/pipeline.js";
 import { Arena } from "../../packet/Arena.js";
 import { KIND_IPV4, PENDING } from "../../packet/Batch.js";
@@ -19,6 +19,7 @@ import { FlowTable, newFlowTable } from "../../tables/FlowTable.js";
 import { FLOW_CREATED, FLOW_SEEN, FLOW_WORDS } from "../../tables/flowLayout.js";
 import type { ServiceImage } from "../../tables/ServiceTable.js";
 import { Tables } from "../../tables/TableImage.js";
+import { THIS_NODE } from "../../tables/VipTable.js";
 import * as ethernet from "../../wire/ethernet.js";
 import * as ipv4 from "../../wire/ipv4.js";
 import * as virtioNet from "../../wire/virtioNet.js";
@@ -41,6 +42,9 @@ export interface NodeCopy {
   affinities: Int32Array;
   /** The flow table's clock, milliseconds modulo 2^32. */
   nowMs: number;
+  /** Node numbers (VTEP index, THIS_NODE) of those that may own addresses, and VTEP indices of the dead. */
+  up: readonly number[];
+  down: readonly number[];
   /** Which egress port is next (EgressPorts.state); the first ones where it is not known. */
   egressPorts?: Uint16Array;
 }
@@ -98,6 +102,8 @@ export interface ServiceChoice {
   inside: boolean;
   /** Slot that the client is led to, -1 where there is no ring. */
   slot: number;
+  /** The slot taken: the same, or the next one whose endpoint's node is not dead. */
+  taken: number;
   /** The client has an endpoint from before (session affinity). */
   kept: boolean;
 }
@@ -120,7 +126,7 @@ export class TraceNode {
   #leaves: Leaving[] = [];
 
   /** Throws RangeError where the copy is none of this version. */
-  constructor({ image, services, flows, affinities, nowMs, egressPorts }: NodeCopy) {
+  constructor({ image, services, flows, affinities, nowMs, up, down, egressPorts }: NodeCopy) {
     this.tables = new Tables(image);
     const table = copyOf(flows, nowMs);
     this.#reader = new FlowReader(table.words.buffer);
@@ -132,6 +138,7 @@ export class TraceNode {
       table,
     );
     if (services !== null) this.dataplane.services.adopt(services);
+    this.dataplane.liveness = livenessOf(up, down);
     if (egressPorts !== undefined) this.dataplane.egressPorts.restore(egressPorts);
     this.dataplane.affinities.restore(affinities);
     this.dataplane.nowMs = nowMs;
@@ -223,12 +230,12 @@ export class TraceNode {
     if (row < 0) return null;
     const inside = isFromInside(dataplane, 0);
     const ring = inside ? services.insideRing(row) : services.outsideRing(row);
-    if (ring < 0) return { row, ring, inside, slot: -1, kept: false };
-    const slot = slotOf(dataplane, row, ring, source, ports >>> 16, protocol);
-    const timeout = services.affinitySeconds(row);
-    const kept =
-      timeout > 0 && dataplane.affinities.find(services.affinityKey(row), source, timeout, dataplane.nowMs);
-    return { row, ring, inside, slot, kept };
+    if (ring < 0) return { row, ring, inside, slot: -1, taken: -1, kept: false };
+    const l4Port = ports >>> 16;
+    const slot = ringSlotOf(dataplane, row, ring, source, l4Port, protocol);
+    const taken = slotOf(dataplane, row, ring, source, l4Port, protocol);
+    const kept = services.affinitySeconds(row) > 0 && keptBackend(dataplane, row, ring, source) >= 0;
+    return { row, ring, inside, slot, taken, kept };
   }
 
   #row(): Row {
@@ -274,6 +281,15 @@ export class TraceNode {
     trains.reset();
     plan.reset();
   }
+}
+
+function livenessOf(up: readonly number[], down: readonly number[]): NodeLiveness {
+  // Another than a dataplane has seen, so that it looks.
+  const changes = Int32Array.of(1);
+  const liveness = { changes, up: new Uint8Array(THIS_NODE + 1), down: new Uint8Array(THIS_NODE) };
+  for (const node of up) liveness.up[node] = 1;
+  for (const vtep of down) liveness.down[vtep] = 1;
+  return liveness;
 }
 
 /** A flow table with these records. */

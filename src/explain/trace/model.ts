@@ -43,6 +43,8 @@ export interface EndpointView {
   pod: string;
   /** Its node, "" where it is not said. */
   node: string;
+  /** The node that chooses holds this one's for dead: new connections do not get it while another lives. */
+  dead: boolean;
   chosen: boolean;
 }
 
@@ -57,6 +59,8 @@ export interface ServiceView {
   /** Slots of the ring, and the one that the client's address and port lead to; -1 without. */
   slots: number;
   slot: number;
+  /** The slot taken: another one where the endpoint of `slot` is on a dead node. */
+  taken: number;
   /** Session affinity in seconds, 0 without. */
   affinitySeconds: number;
 }

@@ -1,5 +1,5 @@
 /** What a node's stages decided about a packet, step by step, in words. Reads records; decides nothing. */
-import { isOwn } from "../../dataplane/loadBalance.js";
+import { isOwn, isReachable } from "../../dataplane/loadBalance.js";
 import { formatIpv4 } from "../../model/ipv4.js";
 import { VIA_NODE, VIA_ROUTE } from "../../packet/Batch.js";
 import { DROP_REASON_NAMES, type DropReason } from "../../packet/DropReason.js";
@@ -206,7 +206,7 @@ function translationReason(flow: FlowRecord | null, original: boolean): string {
 
 function serviceStep(place: HopPlace, record: StageRecord, choice: ServiceChoice): TraceStep {
   const { services } = place.node.dataplane;
-  const { row, ring, slot, inside, kept } = choice;
+  const { row, ring, slot, taken, inside, kept } = choice;
   const backend = record.flowAfter?.backend ?? 0;
   const flags = services.flags(row);
   const frontend = FRONTENDS.find(([flag]) => (flags & flag) !== 0)?.[1] ?? "address";
@@ -224,6 +224,7 @@ function serviceStep(place: HopPlace, record: StageRecord, choice: ServiceChoice
       l4Port,
       pod: pod?.name ?? "",
       node: pod?.node ?? (said?.node || place.cluster.nodeOf(address)),
+      dead: !isReachable(place.node.dataplane, member),
       chosen: backend !== 0 && services.backendId(member) === backend,
     };
   });
@@ -234,6 +235,7 @@ function serviceStep(place: HopPlace, record: StageRecord, choice: ServiceChoice
     endpoints,
     slots: ring < 0 ? 0 : services.slots(ring),
     slot,
+    taken,
     affinitySeconds,
   };
   const chosen = endpoints.find((each) => each.chosen);
@@ -242,18 +244,21 @@ function serviceStep(place: HopPlace, record: StageRecord, choice: ServiceChoice
     const why = ring === RING_REJECT ? "it has no endpoint that serves" : `for traffic from ${side}`;
     return step(place, "service", `asks for the ${frontend} of ${name}`, why, { service });
   }
-  const led = services.pick(ring, slot);
   const key =
     affinitySeconds > 0
       ? "the client's address (session affinity)"
       : "the client's address, port and protocol";
-  const isLed = services.backendId(led) === backend;
-  const other = `${formatIpv4(services.address(led))}:${services.l4Port(led)}`;
-  const deviation = isLed
-    ? ""
-    : kept
-      ? `; that is ${other}, but the client's last connection went to this one, and it stays`
-      : `; that is ${other}, which cannot be reached, so the next slot's`;
+  const led = services.pick(ring, slot);
+  const other = endpoints[members.indexOf(led)]!;
+  const that = `; that is ${other.address}:${other.l4Port}`;
+  const deviation =
+    kept && !other.chosen
+      ? `${that}, but the client's last connection went to this one, and it stays`
+      : taken !== slot
+        ? `${that}, whose node${other.node === "" ? "" : ` ${other.node}`} is dead, so slot ${taken}, the next one of a node that lives`
+        : chosen.dead
+          ? "; its node is dead, as are those of all others, so the ring's choice stands"
+          : "";
   return step(
     place,
     "service",
@@ -280,7 +285,9 @@ function routeStep(place: HopPlace, { before, after }: StageRecord): TraceStep {
     return step(place, "route", `to the node's kernel by podwire0${ttl}`, "the flow's way out", { packet });
   if (after.via !== VIA_ROUTE) {
     const vtep = cluster.named(formatIpv4(tables.fdb.address(after.via)));
-    return step(place, "route", `to VTEP ${vtep}${ttl}`, "the connection came through it", { packet });
+    return step(place, "route", `to VTEP ${vtep}${ttl}`, "answers of this connection return through it", {
+      packet,
+    });
   }
   const route = tables.routes.lookup(after.destination);
   const prefix = `${formatIpv4(maskedBy(after.destination, tables.routes.prefixLength(after.destination)))}/${tables.routes.prefixLength(after.destination)}`;

@@ -61,8 +61,10 @@ function stepLines({ stage, what, because, service, drop }: TraceStep): string[]
 }
 
 function endpointLines({ endpoints }: ServiceView): string[] {
-  return endpoints.map(({ address, l4Port, pod, node, chosen }) => {
-    const who = [pod, node === "" ? "" : `on ${node}`].filter((part) => part !== "").join(" ");
+  return endpoints.map(({ address, l4Port, pod, node, dead, chosen }) => {
+    const who = [pod, node === "" ? "" : `on ${node}`, dead ? "(node is dead)" : ""]
+      .filter((part) => part !== "")
+      .join(" ");
     return `${INDENT}${chosen ? "▸" : " "} ${address}:${l4Port}${who === "" ? "" : ` ${who}`}`;
   });
 }

@@ -195,6 +195,7 @@ describe("what is counted", () => {
       remoteState: 3,
       diagnostic: 0,
       remoteDiagnostic: 0,
+      down: false,
       upForMs: 1,
       transmitUs: 1,
       detectionUs: 3,

@@ -17,6 +17,7 @@ function neighbor(node: string, fields: Partial<NeighborStatus> = {}): NeighborS
     remoteState: "Up",
     diagnostic: "No Diagnostic",
     remoteDiagnostic: "No Diagnostic",
+    down: false,
     upSince: ago(300),
     intervalMs: 100,
     detectionMs: 300,

@@ -18,6 +18,7 @@ podPool: 10.1.0.0/16
 blocks: [10.1.235.192/26]
 vteps:
   - { node: k8s-worker01, address: 192.168.2.31, blocks: [10.1.79.64/26] }
+  - { node: k8s-worker02, address: 192.168.2.32, blocks: [10.1.69.192/26] }
 pods:
   - { name: default/nginx, netns: /run/netns/a, address: 10.1.235.193 }
   - { name: default/late, netns: /run/netns/b, address: 10.1.235.194 }
@@ -29,10 +30,25 @@ services:
     backends: [{ address: 10.1.235.193 }, { address: 10.1.79.65 }]
 `;
 
+function neighbor(node: string, state: string, down: boolean) {
+  return {
+    node,
+    address: "",
+    state,
+    remoteState: state,
+    diagnostic: "",
+    remoteDiagnostic: "",
+    down,
+    upSince: "",
+    intervalMs: 100,
+    detectionMs: 300,
+  };
+}
+
 const announcement = {
   node: "k8s-master",
   interface: null,
-  carrier: false,
+  carrier: true,
   drained: false,
   settled: true,
   addresses: [
@@ -47,8 +63,28 @@ const announcement = {
       problem: null,
     },
   ],
-  neighbors: [],
+  neighbors: [neighbor("k8s-worker01", "Up", false), neighbor("k8s-worker02", "Down", true)],
   conflicts: [],
+};
+
+const DEVICES = {
+  underlayMtu: 1500,
+  tunnelPort: 0,
+  node: { port: 1, uso: false },
+  icmpPort: -1,
+  reassemblyPort: -1,
+  gsoPort: -1,
+  // The other one is not attached yet.
+  pods: new Map([["default/nginx", { port: 5, uso: false }]]),
+  vteps: new Map([
+    ["k8s-worker01", 0],
+    ["k8s-worker02", 1],
+  ]),
+  addresses: [],
+  nodePortAddresses: [],
+  egress: [],
+  lan: null,
+  lanPorts: NO_LAN_PORTS,
 };
 
 function bytesOf(base64: string): ArrayBuffer {
@@ -60,22 +96,7 @@ test("the tables in force, and the names to them", () => {
   const services = new Services({ node: config.node, externalIpRanges: [] });
   new StaticServices(services).set(config);
   const { image } = services.compile();
-  const input = tableInput(config, {
-    underlayMtu: 1500,
-    tunnelPort: 0,
-    node: { port: 1, uso: false },
-    icmpPort: -1,
-    reassemblyPort: -1,
-    gsoPort: -1,
-    // The other one is not attached yet.
-    pods: new Map([["default/nginx", { port: 5, uso: false }]]),
-    vteps: new Map([["k8s-worker01", 0]]),
-    addresses: [],
-    nodePortAddresses: [],
-    egress: [],
-    lan: null,
-    lanPorts: NO_LAN_PORTS,
-  });
+  const input = tableInput(config, DEVICES);
   const reconciler = {
     tables: () => input,
     image: buildTableImage(input),
@@ -91,10 +112,14 @@ test("the tables in force, and the names to them", () => {
   expect(table.service(row)).toBe(answer.servicePorts[0]!.id);
   expect(table.service(table.findNodePort(6, 30080))).toBe(table.service(row));
   expect(answer).toMatchObject({
-    version: 1,
+    version: 2,
     node: "k8s-master",
     pods: [{ name: "default/nginx", address: "10.1.235.193", port: 5, interface: "eth0" }],
-    vteps: [{ node: "k8s-worker01", address: "192.168.2.31", tunnelAddress: "10.1.79.64" }],
+    vteps: [
+      { node: "k8s-worker01", address: "192.168.2.31", tunnelAddress: "10.1.79.64" },
+      { node: "k8s-worker02", address: "192.168.2.32", tunnelAddress: "10.1.69.192" },
+    ],
+    liveness: { up: ["k8s-master", "k8s-worker01"], down: ["k8s-worker02"] },
     servicePorts: [
       {
         service: "default/web",
@@ -127,6 +152,29 @@ test("the tables in force, and the names to them", () => {
     ],
   });
 });
+
+test.each([{ carrier: false }, { drained: true }, { settled: false }])(
+  "a node that may own nothing is not up: %j",
+  (fields) => {
+    const { config } = parseConfig("f", CONFIG);
+    const services = new Services({ node: config.node, externalIpRanges: [] });
+    const input = tableInput(config, DEVICES);
+    const reconciler = {
+      tables: () => input,
+      image: buildTableImage(input),
+      nodePortAddresses: [],
+      ownAddresses: [],
+    };
+    const { liveness } = nodeTables({
+      config,
+      reconciler,
+      publisher: { image: null },
+      services,
+      announcement: { ...announcement, ...fields },
+    });
+    expect(liveness.up).toEqual(["k8s-worker01"]);
+  },
+);
 
 test("before there are any, it says so; without Services it has none", () => {
   const { config } = parseConfig("f", CONFIG);

@@ -201,6 +201,57 @@ describe("a trace", () => {
     }
   });
 
+  test("says that an endpoint was passed over because its node is dead, where new connections avoid it", async () => {
+    const world = cluster();
+    const asked = { from: "pod/a2", to: "svc/web", sourcePort: 40_000 };
+    const before = chosen(await traced(asked, sourcesOf(world)));
+    expect([before.node, before.dead]).toEqual(["c", false]);
+    world.setAlive("c", false);
+    const result = await traced(asked, sourcesOf(world));
+    const after = chosen(result);
+    expect(["a", "b"]).toContain(after.node);
+    expect(result.request.packetAtEnd.destination).toBe(after.address);
+    const { service: view, because } = stepOf(result, "service");
+    expect(view!.endpoints.map(({ node, dead }) => [node, dead]).sort()).toEqual([
+      ["a", false],
+      ["b", false],
+      ["c", true],
+    ]);
+    expect(view!.taken).not.toBe(view!.slot);
+    expect(because).toContain(
+      `slot ${view!.slot} of 1021 in the ring of 3 for traffic from inside, by the client's address, port and protocol; ` +
+        `that is ${PODS.c1}:8080, whose node c is dead, so slot ${view!.taken}, the next one of a node that lives`,
+    );
+    expect(traceText(result)).toMatch(/^ +10\.1\.69\.193:8080 default\/c1 on c \(node is dead\)$/m);
+    expect(traceSvg(result)).toContain("default/c1 on c (dead)");
+    // The pod's node holds nobody for dead, and says so.
+    const others = await traced({ ...asked, from: "pod/c2" }, sourcesOf(world));
+    expect(stepOf(others, "service").service!.endpoints.some(({ dead }) => dead)).toBe(false);
+    // Where all are, there is nothing better.
+    for (const name of ["a", "b", "c"] as const) world.setAlive(name, false);
+    world.apply([], [slice("web", { [PODS.b1]: "b", [PODS.c1]: "c" })]);
+    const last = await traced(asked, sourcesOf(world));
+    expect(stepOf(last, "service").because).toMatch(/; its node is dead, as are those of all others, so/);
+  });
+
+  test("says the same of an endpoint that a client had by session affinity", async () => {
+    const world = new SimulatedCluster();
+    world.apply(
+      [service("web", { clusterIP: CLUSTER_IP, sessionAffinity: "ClientIP" })],
+      [slice("web", { [PODS.b1]: "b", [PODS.c1]: "c" })],
+    );
+    const ends = { source: PODS.a2, destination: CLUSTER_IP, sourcePort: 50_000, destinationPort: 80 };
+    world.fromPod("a2", tcpPacket({ ...ends, flags: SYN, sequence: 999 }, counting(0)));
+    const asked = { from: "pod/a2", to: "svc/web", sourcePort: 50_001 };
+    const had = chosen(await traced(asked, sourcesOf(world)));
+    world.setAlive(had.node as "b" | "c", false);
+    const result = await traced(asked, sourcesOf(world));
+    expect(chosen(result).node).toBe(had.node === "b" ? "c" : "b");
+    expect(stepOf(result, "service").because).toContain(
+      `that is ${had.address}:8080, whose node ${had.node} is dead`,
+    );
+  });
+
   test.each([
     ["a pod to a pod on another node", { from: "pod/a1", to: "pod/b1:8080" }, "answered", PODS.b1],
     ["a pod to a pod on its node", { from: "default/a1", to: `${PODS.a2}:80` }, "answered", PODS.a2],

@@ -219,6 +219,10 @@ describe("announcement in a thread's breaths", () => {
       expect([...node.liveness.down.subarray(0, 3)]).toEqual([1, 1, 0]);
       node.up(0);
       expect([...node.liveness.down.subarray(0, 3)]).toEqual([0, 1, 0]);
+      expect(node.announcement.status().sessions).toMatchObject([
+        { peer: 0, down: false },
+        { peer: 1, down: true },
+      ]);
       expect(node.liveness.up[0]).toBe(1);
     });
 
