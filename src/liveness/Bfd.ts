@@ -83,6 +83,7 @@ export class Bfd {
   /** Peers that have a session, in the first #count places. */
   readonly #peers: Int32Array;
   readonly #used: Uint8Array;
+  readonly #hasBeenUp: Uint8Array;
   #count = 0;
   #settleUs = NEVER;
   #settled = true;
@@ -132,6 +133,7 @@ export class Bfd {
     this.upSinceUs = doubles();
     this.#peers = words();
     this.#used = bytes();
+    this.#hasBeenUp = bytes();
     this.#address = words();
     this.#diag = bytes();
     this.#localDiscr = words();
@@ -182,6 +184,14 @@ export class Bfd {
     return this.#remoteState[peer] === wire.ADMIN_DOWN && this.#remoteDiscr[peer] !== 0;
   }
 
+  /**
+   * Whether a peer's session has been Up since it began. One that never was says nothing of the peer: it
+   * may run no BFD, or its packets may not be let through.
+   */
+  hasBeenUp(peer: number): boolean {
+    return this.#hasBeenUp[peer] === 1;
+  }
+
   /** Diagnostic of the peer's last packet. */
   remoteDiagnostic(peer: number): number {
     return this.#remoteDiag[peer];
@@ -221,6 +231,7 @@ export class Bfd {
     this.#peers[this.#count++] = peer;
     this.#address[peer] = address;
     this.#localDiscr[peer] = this.#newDiscriminator(peer);
+    this.#hasBeenUp[peer] = 0;
     this.state[peer] = wire.DOWN;
     this.#diag[peer] = wire.DIAG_NONE;
     this.#forgetRemote(peer);
@@ -381,6 +392,7 @@ export class Bfd {
     this.#diag[peer] = diag;
     this.#news[peer] = 1;
     this.upSinceUs[peer] = to === wire.UP ? nowUs : 0;
+    if (to === wire.UP) this.#hasBeenUp[peer] = 1;
     if (to === wire.UP || from === wire.UP) this.#adoptTimers(peer);
     // Coming up shortens the interval, which takes a Poll Sequence; one that was going on ends with Up.
     this.#poll[peer] = to === wire.UP ? 1 : 0;

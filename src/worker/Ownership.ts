@@ -191,8 +191,13 @@ export class Ownership {
     this.announcer.elect(nowUs);
   }
 
+  /**
+   * Whether a peer's backends are to be avoided. Only where its session was Up: a firewall that keeps BFD
+   * back, or a peer that runs none, must not take all remote backends away.
+   */
   #isLost(peer: number): boolean {
-    return this.isUp[peer] === 0 && !this.bfd.isWithdrawn(peer);
+    const { bfd } = this;
+    return this.isUp[peer] === 0 && bfd.hasBeenUp(peer) && !bfd.isWithdrawn(peer);
   }
 
   #publishLiveness(settled: boolean): void {

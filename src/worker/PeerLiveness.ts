@@ -16,8 +16,9 @@ export class PeerLiveness {
   /** Not 0 where a node is alive and may own load-balancer addresses; THIS_NODE's included. */
   readonly up: Uint8Array;
   /**
-   * Not 0 where BFD has given a node up, by VTEP index. Nodes without a session, those that have withdrawn
-   * (AdminDown) and are still heard, and all of them before this node knows its peers, have 0.
+   * Not 0 where BFD has lost a node, by VTEP index: its session was Up and is no longer. Nodes without a
+   * session, those whose session never came up, those that have withdrawn (AdminDown) and are still heard,
+   * and all of them before this node knows its peers, have 0.
    */
   readonly down: Uint8Array;
 

@@ -215,15 +215,23 @@ describe("announcement in a thread's breaths", () => {
     it("or when they were waited for", () => {
       node.wait(SETTLE_US + MS);
       expect(node.owners).toEqual([{ vip: address(VIP), owner: THIS_NODE }]);
-      // They are known to be dead, for all threads.
-      expect([...node.liveness.down.subarray(0, 3)]).toEqual([1, 1, 0]);
+      // Nobody knows whether they are dead.
+      expect([...node.liveness.down.subarray(0, 3)]).toEqual([0, 0, 0]);
+    });
+
+    it("tells all threads of a peer that was up and is lost, and only of that one", () => {
+      node.wait(SETTLE_US + MS);
       node.up(0);
-      expect([...node.liveness.down.subarray(0, 3)]).toEqual([0, 1, 0]);
+      expect([node.liveness.up[0], node.liveness.down[0]]).toEqual([1, 0]);
+      node.wait(4000 * MS);
+      expect([node.liveness.up[0], node.liveness.up[1]]).toEqual([0, 0]);
+      expect([...node.liveness.down.subarray(0, 3)]).toEqual([1, 0, 0]);
       expect(node.announcement.status().sessions).toMatchObject([
-        { peer: 0, down: false },
-        { peer: 1, down: true },
+        { peer: 0, down: true },
+        { peer: 1, down: false },
       ]);
-      expect(node.liveness.up[0]).toBe(1);
+      node.up(0);
+      expect([...node.liveness.down.subarray(0, 3)]).toEqual([0, 0, 0]);
     });
 
     it("counts its own packets apart from frames", () => {

@@ -24,6 +24,8 @@ class Node {
   readonly lanQueue: { bytes: Uint8Array; dueUs: number }[] = [];
   state: "running" | "frozen" | "dead" = "running";
   link = true;
+  /** A firewall lets its BFD packets through in neither direction. */
+  noBfd = false;
   /** The LAN is in parts: nodes hear those of the same part. */
   part = 0;
   conflicts = 0;
@@ -115,7 +117,16 @@ class Lan {
 
   unicast(from: Node, to: number, bytes: Uint8Array): void {
     const peer = this.nodes[to];
-    if (!peer || !from.link || !peer.link || peer.state === "dead" || peer.part !== from.part) return;
+    if (
+      !peer ||
+      from.noBfd ||
+      peer.noBfd ||
+      !from.link ||
+      !peer.link ||
+      peer.state === "dead" ||
+      peer.part !== from.part
+    )
+      return;
     // A socket's queue is not endless, and what comes then is lost.
     if (peer.bfdQueue.length < 200)
       peer.bfdQueue.push({ from: from.index, bytes, dueUs: this.nowUs + this.random.below(DELAY_US) });
@@ -273,6 +284,61 @@ describe.each([
     owner().state = "frozen";
     lan.run(DETECT_US + 2 * MS);
     expect(downs()).toEqual([1, 1, 1]);
+  });
+
+  describe("a node whose session never came up", () => {
+    const NONE = Array.from(NAMES, () => [0, 0, 0, 0]);
+    const downs = () => lan.nodes.map(({ ownership }) => [...ownership.liveness.down.subarray(0, 4)]);
+    const only = (...lost: number[]) => NAMES.map((_, i) => (lost.includes(i) ? 1 : 0));
+
+    it("may own nothing, and is dead for nobody, until it was heard once", () => {
+      lan = new Lan(interval, timers);
+      owner().noBfd = true;
+      lan.run(SETTLE_US + 10_000 * MS);
+      // Who stands before whom is decided without it.
+      const ups = others.map((name) => lan.nodes[NAMES.indexOf(name)].ownership.isUp[OWNER_OF_FIRST]);
+      expect(ups).toEqual([0, 0, 0]);
+      expect(downs()).toEqual(NONE);
+      owner().noBfd = false;
+      lan.run(6000 * MS);
+      expect(lan.map()).toEqual(expected(NAMES));
+      owner().noBfd = true;
+      lan.run(DETECT_US + 2 * MS);
+      // Those three hold it for dead, and it them.
+      const own = others.map((name) => NAMES.indexOf(name));
+      expect(downs()).toEqual(
+        NAMES.map((_, i) => (i === OWNER_OF_FIRST ? only(...own) : only(OWNER_OF_FIRST))),
+      );
+    });
+
+    it("is so for a node that starts beside a dead one; those that knew that one hold it for dead", () => {
+      const late = (OWNER_OF_FIRST + 1) % 4;
+      owner().state = "dead";
+      lan.run(DETECT_US + 2 * MS);
+      lan.start(late);
+      lan.run(6000 * MS);
+      expect(downs()[late]).toEqual([0, 0, 0, 0]);
+      const knew = NAMES.findIndex((_, i) => i !== late && i !== OWNER_OF_FIRST);
+      expect(downs()[knew]).toEqual(only(OWNER_OF_FIRST));
+      expect(lan.map()).toEqual(expected(others));
+    });
+
+    it("counts anew where it has another address", () => {
+      const other = NAMES.indexOf(others[0]);
+      const { ownership } = lan.nodes[other];
+      owner().state = "dead";
+      lan.run(DETECT_US + 2 * MS);
+      expect(ownership.liveness.down[OWNER_OF_FIRST]).toBe(1);
+      const peers = NAMES.map((_, peer) => ({ peer, address: 100 + peer, timers })).filter(
+        ({ peer }) => peer !== other,
+      );
+      ownership.setPeers(
+        peers.map((each) => (each.peer === OWNER_OF_FIRST ? { ...each, address: 200 } : each)),
+        lan.nowUs,
+      );
+      lan.run(SETTLE_US + 1000 * MS);
+      expect(ownership.liveness.down[OWNER_OF_FIRST]).toBe(0);
+    });
   });
 
   it("a part of the LAN has owners of its own; once they hear each other there is one, and it is said", () => {
