@@ -25,6 +25,7 @@ import * as ipv4 from "../wire/ipv4.js";
 import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
 import { applyFlow } from "./followFlow.js";
+import { applyIcmpError } from "./icmpFlow.js";
 
 // ---- packets whose fragments are known: a set-associative table --------------------------------
 const SETS = 1024;
@@ -37,6 +38,7 @@ const WHICH = 2;
 const ARRIVED = 3;
 /** What the first fragment decided: one of the following, or FOLLOW + record. */
 const DECISION = 4;
+/** Of the flow, 0 or 1; with ABOUT where the packet is none of its own. */
 const DIRECTION = 5;
 const SEQUENCE = 6;
 /** Milliseconds, of the first fragment or of the first that waits. */
@@ -53,6 +55,9 @@ const UNDECIDED = 1;
 const PASS = 2;
 const DROP = 3;
 const FOLLOW = 4;
+
+/** Bit of DIRECTION: the packet is an ICMP error about one of the flow. */
+const ABOUT = 2;
 
 /** As long as Linux waits for the rest of a packet (ipfrag_time). */
 const TIMEOUT_MS = 30_000;
@@ -111,10 +116,20 @@ export class FragmentTable {
 
   /** Row `i`, a first fragment whose columns are as it arrived, belongs to the flow in its columns. */
   noteFlow(dp: Dataplane, i: number): void {
-    const { batch, flows } = dp;
-    const e = this.#decide(dp, i, FOLLOW + batch.flow[i]);
-    this.#entries[e + DIRECTION] = batch.direction[i];
-    this.#entries[e + SEQUENCE] = flows.words[flows.base(batch.flow[i]) + FLOW_SEQUENCE];
+    const { batch } = dp;
+    this.#noteRecord(dp, i, batch.flow[i], batch.direction[i]);
+  }
+
+  /** Row `i`, a first fragment whose columns are as it arrived, is an ICMP error that travels in `direction` of a flow. */
+  noteError(dp: Dataplane, i: number, record: number, direction: number): void {
+    this.#noteRecord(dp, i, record, direction | ABOUT);
+  }
+
+  #noteRecord(dp: Dataplane, i: number, record: number, direction: number): void {
+    const { flows } = dp;
+    const e = this.#decide(dp, i, FOLLOW + record);
+    this.#entries[e + DIRECTION] = direction;
+    this.#entries[e + SEQUENCE] = flows.words[flows.base(record) + FLOW_SEQUENCE];
   }
 
   /** Whether a record still holds the flow that it had at `sequence`. */
@@ -153,8 +168,13 @@ export class FragmentTable {
       dp.drop(i, DropReason.fragmentOrphan);
       return;
     }
+    const direction = entries[e + DIRECTION];
+    if ((direction & ABOUT) !== 0) {
+      applyIcmpError(dp, i, record, direction & ~ABOUT);
+      return;
+    }
     batch.flow[i] = record;
-    batch.direction[i] = entries[e + DIRECTION];
+    batch.direction[i] = direction;
     applyFlow(dp, i);
   }
 

@@ -33,9 +33,9 @@ export function conntrack(dp: Dataplane): void {
     if (verdict[i] !== PENDING || kind[i] !== KIND_IPV4) continue;
     if ((fragment[i] & ipv4.FRAGMENT_OFFSET) !== 0) laterFragments++;
     else if (protocol[i] === ipv4.PROTOCOL_ICMP && ports[i] === 0) {
-      if (fragment[i] !== 0) dp.fragments.noteVerdict(dp, i);
       const record = translateIcmpError(dp, i);
       if (record < 0 || staysAtNode(dp, i, record)) dropHeard(dp, i);
+      if (fragment[i] !== 0 && record < 0) dp.fragments.noteVerdict(dp, i);
     } else {
       // Packets of one flow often come together: only the first of them is looked up.
       const again = count > 0 && isLike(batch, i, rows[count - 1]);

@@ -5,6 +5,8 @@
  *
  *   router ─▶ │IPv4 router → client│ICMP│ IPv4 client:5000 → pod:80 …│      arrives
  *             │IPv4 router → client│ICMP│ IPv4 client:5000 → VIP:80 …│      leaves
+ *
+ * Of an error in fragments the first one has the quotation; later ones get its addresses (FragmentTable).
  */
 import {
   echoPorts,
@@ -47,8 +49,30 @@ export function translateIcmpError(dp: Dataplane, i: number): number {
   const destination = ipv4.destination(view, quoted);
   const found = flows.find(destination, source, turnedPorts(ports), protocol, batch.tag[i]);
   if (found < 0) return -1;
-  giveBack(dp, i, found >> 1, found & 1, quoted, quotedL4, protocol, ports);
-  return found >> 1;
+  const record = found >> 1;
+  const direction = found & 1;
+  if (batch.fragment[i] !== 0) dp.fragments.noteError(dp, i, record, direction);
+  giveBack(dp, i, record, direction, quoted, quotedL4, protocol, ports);
+  applyIcmpError(dp, i, record, direction);
+  return record;
+}
+
+/**
+ * Gives row `i`, a whole ICMP error or a fragment of one that travels in `direction` of the flow `record`,
+ * the addresses that its receiver knows, and says where it goes.
+ */
+export function applyIcmpError(dp: Dataplane, i: number, record: number, direction: number): void {
+  const { batch, flows } = dp;
+  const { words } = flows;
+  const base = flows.base(record);
+  const key = base + FLOW_ORIGINAL + (1 - direction) * KEY_WORDS;
+  const wasTo = words[base + FLOW_ORIGINAL + direction * KEY_WORDS + KEY_SOURCE];
+  const source = batch.source[i];
+  // What the backend itself says comes from the address that was asked.
+  const from = source === wasTo ? words[key + KEY_DESTINATION] : source;
+  translate(dp, i, from, words[key + KEY_SOURCE], 0);
+  batch.tag[i] = words[key + KEY_TAG];
+  takeWayOut(dp, i, base, direction);
 }
 
 function quotedPorts(view: DataView, l4: number, protocol: number): number {
@@ -59,7 +83,10 @@ function quotedPorts(view: DataView, l4: number, protocol: number): number {
   return has ? view.getInt32(l4) : 0;
 }
 
-/** The error travels in `direction` of the flow, the quoted packet travelled in the other. */
+/**
+ * Translates the quotation. The error travels in `direction` of the flow, the quoted packet travelled in
+ * the other.
+ */
 function giveBack(
   dp: Dataplane,
   i: number,
@@ -72,11 +99,9 @@ function giveBack(
 ): void {
   const { batch, flows, view } = dp;
   const { words } = flows;
-  const base = flows.base(record);
-  const key = base + FLOW_ORIGINAL + (1 - direction) * KEY_WORDS;
+  const key = flows.base(record) + FLOW_ORIGINAL + (1 - direction) * KEY_WORDS;
   const l4 = batch.l4[i];
   const end = batch.end[i];
-  const wasTo = ipv4.destination(view, quoted);
   const bytes = end - quoted;
   const before = checksum.fold(checksum.sum(view, quoted, bytes, 0));
   const asked = words[key + KEY_DESTINATION];
@@ -85,8 +110,4 @@ function giveBack(
   const after = checksum.fold(checksum.sum(view, quoted, bytes, 0));
   const field = l4 + icmp.CHECKSUM;
   view.setUint16(field, checksum.update(view.getUint16(field), before, after));
-  // What the backend itself says comes from the address that was asked.
-  translate(dp, i, batch.source[i] === wasTo ? asked : batch.source[i], asker, 0);
-  batch.tag[i] = words[key + KEY_TAG];
-  takeWayOut(dp, i, base, direction);
 }

@@ -61,11 +61,14 @@ interface Found {
   direction: 0 | 1;
 }
 
+/** Follows a flow, or, an ICMP error, the addresses that its first fragment got. */
+type Decision = "pass" | "drop" | Found | { about: Found };
+
 /** What the first fragment of a packet decides for all of it; or the hops of those that wait for it. */
 interface Fragmented {
   key: string;
   since: number;
-  decision: "pass" | "drop" | Found | undefined;
+  decision: Decision | undefined;
   waiting: Set<Hop>;
 }
 
@@ -252,7 +255,7 @@ export class ReferenceNode {
   // ---- fragments ------------------------------------------------------------------------------
 
   /** A first fragment decides; those that wait are next. */
-  #note(hop: Hop, packet: Parsed, decision: "pass" | "drop" | Found): void {
+  #note(hop: Hop, packet: Parsed, decision: Decision): void {
     if (!packet.fragmented) return;
     const key = fragmentKey(hop, packet);
     const known = this.#fragments.get(key);
@@ -270,8 +273,12 @@ export class ReferenceNode {
     const { decision } = known ?? {};
     if (decision === undefined) return this.#wait(hop, key);
     if (decision === "pass") return pass();
-    if (decision === "drop" || !this.#living(decision)) return { dropped: "fragmentOrphan" };
-    return this.#goes(hop, packet, arrived, decision);
+    if (decision === "drop") return { dropped: "fragmentOrphan" };
+    const found = "about" in decision ? decision.about : decision;
+    if (!this.#living(found)) return { dropped: "fragmentOrphan" };
+    return found === decision
+      ? this.#goes(hop, packet, arrived, found)
+      : this.#goesAbout(hop, packet, arrived, found);
   }
 
   /** Between pods, but not to one of ours that may be a Service's client. */
@@ -540,19 +547,25 @@ export class ReferenceNode {
         : this.#flows.get(keyOf(turned({ ...tupleOf(quoted, hop.tag) })));
     if (hop.from === "heard" && (found === undefined || staysAtNode(hop, found)))
       return { dropped: "notOurs" };
+    this.#note(hop, packet, found === undefined ? "pass" : { about: found });
     if (found === undefined) {
       const verdict = this.#routed(hop, packet, arrived, "route", "");
       if (verdict.leaves !== undefined && quoted !== null) verdict.leaves.quoted = tupleOf(quoted, 0);
       return verdict;
     }
-    const { flow, direction } = found;
-    // What was quoted left as the turned key of this direction, and came as the other one.
-    const came = direction === 0 ? flow.reply : flow.original;
-    const from = packet.source === quoted!.destination ? came.destination : packet.source;
-    const tuple = { ...arrived, source: from, destination: came.source, tag: came.tag };
-    const verdict = this.#routed(hop, packet, tuple, flow.out[direction], flow.ingress);
-    if (verdict.leaves !== undefined) verdict.leaves.quoted = { ...came, tag: 0 };
+    const verdict = this.#goesAbout(hop, packet, arrived, found);
+    if (verdict.leaves !== undefined) verdict.leaves.quoted = { ...cameAs(found), tag: 0 };
     return verdict;
+  }
+
+  /** An ICMP error about a packet of a flow, whole or in part. */
+  #goesAbout(hop: Hop, packet: Parsed, arrived: Tuple, found: Found): Verdict {
+    const { flow, direction } = found;
+    const came = cameAs(found);
+    const sent = turned(direction === 0 ? flow.original : flow.reply);
+    const from = packet.source === sent.destination ? came.destination : packet.source;
+    const tuple = { ...arrived, source: from, destination: came.source, tag: came.tag };
+    return this.#routed(hop, packet, tuple, flow.out[direction], flow.ingress);
   }
 
   // ---- routes ---------------------------------------------------------------------------------
@@ -607,6 +620,11 @@ function isVtep(attachment: string): attachment is NodeName | "k" {
 /** Whether the kernel would be given back what podwire0 gave it: a raw socket would hear it for ever. */
 function staysAtNode({ from }: Hop, { flow, direction }: Found): boolean {
   return from === "heard" && flow.out[direction] === "node" && !flow.egress;
+}
+
+/** What an ICMP error is about left as this direction's key turned round, and came as the other one. */
+function cameAs({ flow, direction }: Found): Tuple {
+  return direction === 0 ? flow.reply : flow.original;
 }
 
 /** Bytes of the frame, from the VXLAN header on. */

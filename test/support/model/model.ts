@@ -5,17 +5,19 @@
  * not matter.
  *
  * A step is one of: a new connection, one more packet of a connection (in order, or far out of its
- * window), an echo, a fragmented datagram or ping, fragments without end, an ICMP error about a packet that arrived, a stray segment,
- * a forged source, a change of Services or endpoints, a node that the others hold for dead or no longer, or time that passes.
+ * window), an echo, a fragmented datagram, ping or ICMP error, fragments without end, an ICMP error about a
+ * packet that arrived, whole or in fragments, a stray segment, a forged source, a change of Services or endpoints, a node that the others hold for dead or no longer, or time that passes.
  */
 import type { EndpointSliceObject, ServiceObject } from "../../../src/desired/serviceObjects.js";
-import { fragmentsOf } from "../fragments.js";
+import { fragmentsOf, reassembled } from "../fragments.js";
 import {
   ACK,
+  concat,
   counting,
   FIN,
   icmpPacket,
   ipv4,
+  l4ChecksumOk,
   PSH,
   RST,
   SYN,
@@ -707,7 +709,7 @@ class Run {
   }
 
   /**
-   * A datagram or a ping in fragments, in any order, of which some may not come; between them time
+   * A datagram, a ping or an ICMP error in fragments, in any order, of which some may not come; between them time
    * passes and Services change.
    */
   #fragments(): void {
@@ -743,6 +745,12 @@ class Run {
       const ask = icmpPacket({ source: client.address, destination, type: 8, rest, id }, counting(200));
       return [(packet) => this.#send(client, packet), ask];
     }
+    if (random.oneIn(6)) {
+      const connection = this.#reached();
+      if (connection === undefined) return;
+      const { arrival } = connection.server!;
+      return [(packet) => this.#answer(arrival, packet), this.#errorAbout(connection, 200, id)];
+    }
     const name = random.pick([UDP, UDP, UDP, SCTP]);
     const some = this.#connections.filter(({ protocol }) => protocol === name);
     if (some.length === 0) return;
@@ -774,26 +782,45 @@ class Run {
   /** An ICMP error about what arrived at a server, or about what a server answered. */
   #error(): void {
     const random = this.#random;
-    const reached = this.#connections.filter(({ server }) => server !== undefined);
-    if (reached.length === 0) return;
-    const connection = random.pick(reached);
+    const connection = this.#reached();
+    if (connection === undefined) return;
     const { client, ends, server } = connection;
-    const { arrival, ends: seen } = server!;
     const lives = this.#lives(connection);
+    const fragmented = random.oneIn(3);
+    const error = this.#errorAbout(connection, fragmented ? 120 : 0, random.below(1 << 16));
+    const parts = fragmented ? fragmentsOf(error, 68) : [error];
+    if (random.oneIn(2)) parts.reverse();
+    const arrivals = parts.flatMap((part) => this.#answer(server!.arrival, part).arrivals);
+    if (!lives) return;
+    const at = [...new Set(arrivals.map((arrival) => arrival.at))].join();
+    const back = arrivals.length === 0 ? null : reassembled(arrivals.map(({ packet }) => packet));
+    const quoted = back === null ? null : parsePacket(back.bytes).icmp?.quoted;
+    if (at !== client.at || !quoted || !equal(endsOf(quoted), ends) || !l4ChecksumOk(back!))
+      throw new Error(
+        `an error for ${client.at} about ${JSON.stringify(ends)} came to ${at} about ${JSON.stringify(quoted && endsOf(quoted))}`,
+      );
+  }
+
+  /** A connection of which a server has heard. */
+  #reached(): Connection | undefined {
+    const reached = this.#connections.filter(({ server }) => server !== undefined);
+    return reached.length === 0 ? undefined : this.#random.pick(reached);
+  }
+
+  /** An ICMP error about what arrived at a connection's server, with `more` bytes behind the quoted headers. */
+  #errorAbout({ server }: Connection, more: number, id: number): Uint8Array {
+    const random = this.#random;
+    const { arrival, ends: seen } = server!;
     const cause = arrival.packet.bytes.subarray(0, 20 + random.pick([8, 20]));
     const [type, code] = random.pick([
       [3, 3],
       [3, 4],
       [11, 0],
     ] as const);
-    const error = icmpPacket({ source: seen.destination, destination: seen.source, type, code }, cause);
-    const [back] = this.#answer(arrival, error).arrivals;
-    if (!lives) return;
-    const quoted = back === undefined ? null : parsePacket(back.packet.bytes).icmp?.quoted;
-    if (back?.at !== client.at || !quoted || !equal(endsOf(quoted), ends))
-      throw new Error(
-        `an error for ${client.at} about ${JSON.stringify(ends)} came to ${back?.at} about ${JSON.stringify(quoted && endsOf(quoted))}`,
-      );
+    return icmpPacket(
+      { source: seen.destination, destination: seen.source, type, code, id },
+      concat(cause, counting(more)),
+    );
   }
 
   /** A segment of no connection. */

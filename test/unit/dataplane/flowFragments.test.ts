@@ -26,6 +26,7 @@ import {
   datagrams,
   ethernet,
   get16,
+  hex,
   ICMP,
   IPV4,
   icmpPacket,
@@ -35,6 +36,7 @@ import {
   type Packet,
   payloadOf,
   readFrame,
+  readPacket,
   readVxlan,
   UDP,
   udpPacket,
@@ -242,6 +244,128 @@ describe("ping in fragments", () => {
     expect([packet.protocol, packet.source, l4ChecksumOk(packet)]).toEqual([ICMP, MASTER.underlay, true]);
     expect(get16(packet.l4, 4)).toBeGreaterThanOrEqual(61_000);
   });
+});
+
+describe.each(ORDERS)("an ICMP error in fragments, %s", (_, order) => {
+  const ask = { source: MASTER.pod, destination: VIP, destinationPort: 80 };
+  const asked = { source: MASTER.pod, destination: WORKER01.pod, destinationPort: 8080 };
+  const answered = { source: WORKER01.pod, destination: MASTER.pod, sourcePort: 8080 };
+  const payload = counting(100);
+
+  /** Unreachable, port, with what it is about; in fragments. */
+  function partsOf(source: string, destination: string, cause: Uint8Array): Uint8Array[] {
+    return order(fragmentsOf(icmpPacket({ source, destination, id: 5, type: 3, code: 3 }, cause), 68));
+  }
+
+  /** What leaves in fragments, put together: who speaks to whom, and the ends of the quotation, which is whole. */
+  function told(...outcomes: Outcome[]): string[] {
+    const error = reassembled(outcomes.flatMap(leaving).map(({ packet }) => packet));
+    expect(l4ChecksumOk(error)).toBe(true);
+    const quoted = readPacket(error.l4.subarray(8));
+    expect(l4ChecksumOk(quoted)).toBe(true);
+    expect(payloadOf(quoted)).toEqual(payload);
+    return [`${error.source}>${error.destination}`, ends(quoted)];
+  }
+
+  /** With the flow of a pod that asked a ClusterIP. */
+  function asking(): TestNode {
+    const node = nodeWith(clusterIp(REMOTE));
+    expect(ends(whole(node.fromPod(udpPacket(ask, payload)).run()))).toBe(
+      `${MASTER.pod}:40000>${WORKER01.pod}:8080`,
+    );
+    return node;
+  }
+
+  it.each([
+    ["of the endpoint comes from the ClusterIP", WORKER01.pod, VIP],
+    ["of a router keeps its source", WORKER01.tunnel, WORKER01.tunnel],
+  ])("%s, in one batch or a breath each", (_name, source, shown) => {
+    for (const together of [true, false]) {
+      const node = asking();
+      const outcomes: Outcome[] = [];
+      for (const part of partsOf(source, MASTER.pod, udpPacket(asked, payload))) {
+        node.fromWorker01(part);
+        if (!together) outcomes.push(node.run());
+      }
+      outcomes.push(node.run());
+      expect(told(...outcomes)).toEqual([`${shown}>${MASTER.pod}`, `${MASTER.pod}:40000>${VIP}:80`]);
+      expect(node.breather.dataplane.fragments.waiting).toBe(0);
+    }
+  });
+
+  it("of the client goes to the endpoint", () => {
+    const node = asking();
+    const answer = udpPacket(
+      { source: VIP, destination: MASTER.pod, sourcePort: 80, destinationPort: 40_000 },
+      payload,
+    );
+    for (const part of partsOf(MASTER.pod, VIP, answer)) node.fromPod(part);
+    const outcome = node.run();
+    expect(new Set(leaving(outcome).map(({ port, peer }) => `${port} ${peer}`))).toEqual(
+      new Set([`${TUNNEL_PORT} 0`]),
+    );
+    expect(told(outcome)).toEqual([
+      `${MASTER.pod}>${WORKER01.pod}`,
+      `${WORKER01.pod}:8080>${MASTER.pod}:40000`,
+    ]);
+  });
+
+  it("of the endpoint returns to the VTEP that a connection came through, with its tag", () => {
+    const node = nodeWith(clusterIp(LOCAL));
+    const into = udpPacket({ source: PC, destination: MASTER.pod, destinationPort: 8080 }, payload);
+    node.fromUnderlay(WORKER02.underlay, tagged(into, 77)).run();
+    for (const part of partsOf(MASTER.pod, PC, into)) node.fromPod(part);
+    const outcome = node.run();
+    expect(told(outcome)).toEqual([`${MASTER.pod}>${PC}`, `${PC}:40000>${MASTER.pod}:8080`]);
+    expect(new Set(leaving(outcome).map(({ peer, sourceMac }) => `${peer} ${sourceMac}`))).toEqual(
+      new Set(["1 02:74:00:00:00:4d"]),
+    );
+  });
+
+  it("about no flow passes as it is", () => {
+    const node = nodeWith(clusterIp(REMOTE));
+    const cause = udpPacket({ ...answered, destinationPort: 40_000 }, payload);
+    for (const part of partsOf(WORKER01.pod, MASTER.pod, cause)) node.fromWorker01(part);
+    expect(told(node.run())).toEqual([
+      `${WORKER01.pod}>${MASTER.pod}`,
+      `${WORKER01.pod}:8080>${MASTER.pod}:40000`,
+    ]);
+  });
+});
+
+it("an ICMP error in two fragments, byte for byte", () => {
+  const node = nodeWith(clusterIp(REMOTE));
+  node.fromPod(udpPacket({ source: MASTER.pod, destination: VIP, destinationPort: 80 }, counting(20))).run();
+  // 10.1.79.65 → 10.1.235.193, ICMP 3/3 about 10.1.235.193:40000 → 10.1.79.65:8080, MF and offset 5.
+  const first = hex(`4500003c 00052000 40010bb8 0a014f41 0a01ebc1 03034c2f 00000000 45000030
+    00014000 3f11ecb7 0a01ebc1 0a014f41 9c401f90 001c9a7c 00010203`);
+  const later = hex(`45000024 00050005 40012bcb 0a014f41 0a01ebc1 04050607 08090a0b 0c0d0e0f
+    10111213`);
+  const outcome = node.fromWorker01(first).fromWorker01(later).run();
+  // 10.152.183.7 in place of 10.1.79.65, port 80 in that of 8080; TTL 63.
+  const firstLeft = hex(`4500003c 00052000 3f01a45a 0a98b707 0a01ebc1 0303b48c 00000000 45000030
+    00014000 3f11845a 0a01ebc1 0a98b707 9c400050 001c515f 00010203`);
+  const laterLeft = hex(`45000024 00050005 3f01c46d 0a98b707 0a01ebc1 04050607 08090a0b 0c0d0e0f
+    10111213`);
+  expect(leaving(outcome).map(({ port, packet }) => [port, packet.bytes])).toEqual([
+    [POD_PORT, firstLeft],
+    [POD_PORT, laterLeft],
+  ]);
+});
+
+it("later fragments of an ICMP error whose flow has gone meanwhile are dropped", () => {
+  const node = nodeWith(clusterIp(REMOTE));
+  node.fromPod(udpPacket({ source: MASTER.pod, destination: VIP, destinationPort: 80 }, counting(20))).run();
+  const cause = udpPacket(
+    { source: MASTER.pod, destination: WORKER01.pod, destinationPort: 8080 },
+    counting(20),
+  );
+  const error = icmpPacket({ source: WORKER01.pod, destination: MASTER.pod, type: 3, code: 3 }, cause);
+  const [first, later] = fragmentsOf(error, 60);
+  expect(node.fromWorker01(first!).run().forwarded).toBe(1);
+  node.flows.remove(0);
+  const outcome = node.fromWorker01(later!).run();
+  expect([accounted(outcome), outcome.dropped]).toEqual([true, { fragmentOrphan: 1 }]);
 });
 
 /** A later fragment that only `id` tells from others. */
