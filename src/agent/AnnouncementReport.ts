@@ -162,11 +162,13 @@ export class AnnouncementReport {
     else if (from === bfd.UP) this.options.log.warn(fields, "BFD: the node is down");
   }
 
-  private takeOwner({ address, owner }: Extract<AnnouncementEvent, { type: "vipOwner" }>): void {
+  private takeOwner({ address, owner, atUs }: Extract<AnnouncementEvent, { type: "vipOwner" }>): void {
     const text = formatIpv4(address);
     const owned = owner === THIS_NODE;
-    if (owned) this.options.log.info({ address: text }, "announces the address");
-    else this.options.log.info({ address: text, owner: this.name(owner) }, "no longer announces the address");
+    // This line comes later than the decision.
+    const fields = { address: text, owner: this.name(owner), decidedUs: Math.round(atUs) };
+    if (owned) this.options.log.info(fields, "announces the address");
+    else this.options.log.info(fields, "no longer announces the address");
     this.options.onAddress?.({ type: "owner", address: text, owned });
   }
 

@@ -83,8 +83,6 @@ class Rows {
   readonly dueUs: Float64Array;
   readonly yieldedTo: Int32Array;
   readonly yieldUntilUs: Float64Array;
-  /** The node yielded to has been up by BFD meanwhile: BFD decides about it from then on. */
-  readonly yieldedUp: Uint8Array;
   readonly defendedUs: Float64Array;
   readonly reportedUs: Float64Array;
 
@@ -97,7 +95,6 @@ class Rows {
     this.dueUs = new Float64Array(size).fill(NEVER);
     this.yieldedTo = new Int32Array(size).fill(NO_NODE);
     this.yieldUntilUs = new Float64Array(size);
-    this.yieldedUp = new Uint8Array(size);
     this.defendedUs = new Float64Array(size).fill(-NEVER);
     this.reportedUs = new Float64Array(size).fill(-NEVER);
   }
@@ -112,7 +109,6 @@ class Rows {
     this.dueUs[to] = other.dueUs[from];
     this.yieldedTo[to] = other.yieldedTo[from];
     this.yieldUntilUs[to] = other.yieldUntilUs[from];
-    this.yieldedUp[to] = other.yieldedUp[from];
     this.defendedUs[to] = other.defendedUs[from];
     this.reportedUs[to] = other.reportedUs[from];
   }
@@ -292,23 +288,19 @@ export class Announcer {
     }
   }
 
-  /** By the order, but for a claim that was yielded to. */
+  /** By the order, in which a node that was yielded to counts as alive. Once BFD reaches it, BFD decides. */
   #ownerOf(row: number, nowUs: number): number {
     const rows = this.#rows;
+    const owner = this.#vips.owner(row, this.#isUp);
     const to = rows.yieldedTo[row];
-    if (to !== NO_NODE) {
-      if (this.#isUp[to] !== 0) rows.yieldedUp[row] = 1;
-      const counts =
-        nowUs < rows.yieldUntilUs[row] &&
-        (rows.yieldedUp[row] === 0 || this.#isUp[to] !== 0) &&
-        this.#standsBefore(row, to);
-      if (counts) {
-        this.#electUs = Math.min(this.#electUs, rows.yieldUntilUs[row]);
-        return to;
-      }
+    if (to === NO_NODE) return owner;
+    if (this.#isUp[to] !== 0 || nowUs >= rows.yieldUntilUs[row] || !this.#standsBefore(row, to)) {
       rows.yieldedTo[row] = NO_NODE;
+      return owner;
     }
-    return this.#vips.owner(row, this.#isUp);
+    this.#electUs = Math.min(this.#electUs, rows.yieldUntilUs[row]);
+    if (owner === NO_NODE) return to;
+    return this.#vips.place(row, owner) < this.#vips.place(row, to) ? owner : to;
   }
 
   #standsBefore(row: number, node: number): boolean {
@@ -363,18 +355,16 @@ export class Announcer {
     const address = this.#vips.address(row);
     if (claimant !== NO_NODE && this.#standsBefore(row, claimant)) {
       const expected = this.#isUp[claimant] !== 0;
+      this.#giveUp(row, expected ? this.#vips.owner(row, this.#isUp) : claimant, nowUs);
+      rows.unclaimed[row] = 0;
+      // BFD reaches it: the order needs no help.
+      if (expected) return;
       rows.yieldedTo[row] = claimant;
-      rows.yieldedUp[row] = 0;
       rows.yieldUntilUs[row] = nowUs + YIELD_US;
       this.#electUs = Math.min(this.#electUs, rows.yieldUntilUs[row]);
       this.nextUs = Math.min(this.nextUs, this.#electUs);
-      this.#giveUp(row, claimant, nowUs);
-      rows.unclaimed[row] = 0;
-      if (expected) rows.yieldedUp[row] = 1;
-      else {
-        this.conflicts++;
-        this.#listener.conflict(address, claimant, hi, lo, true);
-      }
+      this.conflicts++;
+      this.#listener.conflict(address, claimant, hi, lo, true);
       return;
     }
     const pause = claimant === NO_NODE ? FOREIGN_DEFENCE_US : PEER_DEFENCE_US;

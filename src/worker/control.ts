@@ -98,8 +98,11 @@ export type WorkerEvent =
   | { type: "portFailed"; port: number; errno: number }
   /** The dataplane threw on a batch. The batch is counted as dropped; the worker goes on. */
   | { type: "fault"; message: string; stack: string }
-  /** Another node, this one (THIS_NODE) or nobody (NO_NODE) owns an address from now on. */
-  | { type: "vipOwner"; address: number; owner: number }
+  /**
+   * Another node, this one (THIS_NODE) or nobody (NO_NODE) owns an address from now on; `atUs` is the time
+   * of the breath that decided it, CLOCK_MONOTONIC in microseconds.
+   */
+  | { type: "vipOwner"; address: number; owner: number; atUs: number }
   /**
    * Somebody claims an address that this node owns: a node, or NO_NODE for a device that is none of the
    * cluster. `yielded`: this node has given it up.

@@ -76,7 +76,8 @@ if (data.thread === ANNOUNCING_THREAD) {
   const announcement = new Announcement(
     breather.dataplane,
     {
-      ownerChanged: (address, owner) => report({ type: "vipOwner", address, owner }),
+      ownerChanged: (address, owner) =>
+        report({ type: "vipOwner", address, owner, atUs: breather.dataplane.nowUs }),
       conflict: (address, claimant, hi, lo, yielded) =>
         report({ type: "vipConflict", address, claimant, mac: { hi, lo }, yielded }),
       sessionChanged: (peer, from, to, diagnostic) =>

@@ -12,19 +12,29 @@
  *   npm run soak -- cluster [--operations N] [--kills N] [--rounds N] [--seed S]
  *                                                   operations on a cluster whose API server and agents
  *                                                   are killed (default: 500, 20, 1); needs root
+ *   npm run soak -- failover [--seconds N] [--profile default|fast]
+ *                                                   full load on three nodes that all live: takeovers are
+ *                                                   false ones (default: 3600 s, default); needs root
+ *   npm run soak -- takeovers [--count N] [--seed S]
+ *                                                   random failovers among four nodes, with a capture of
+ *                                                   who claims which address (default: 200); needs root
  *
  * Ends with status 1 on a finding, whose seed repeats it.
  */
 import { apiSoakCommand } from "./api.js";
 import { clusterSoakCommand } from "./cluster.js";
+import { failoverSoakCommand } from "./failover.js";
 import { fuzzSoak } from "./fuzz.js";
 import { modelSoak } from "./model.js";
+import { takeoversSoakCommand } from "./takeovers.js";
 
 const SOAKS: Readonly<Record<string, (args: string[]) => void | Promise<void>>> = {
   api: apiSoakCommand,
   cluster: clusterSoakCommand,
+  failover: failoverSoakCommand,
   fuzz: fuzzSoak,
   model: modelSoak,
+  takeovers: takeoversSoakCommand,
 };
 
 async function main(argv: string[]): Promise<void> {

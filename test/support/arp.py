@@ -3,8 +3,11 @@
 
   arp.py ask IFACE SOURCE TARGET     asks for TARGET every 10 ms; prints the MAC of each reply as it comes
   arp.py claim IFACE ADDRESS TIMES   announces ADDRESS as its own, TIMES times, every 50 ms
+  arp.py watch IFACE SOURCE TARGET…  asks for every TARGET every 10 ms; prints who claims one, whether asked
+                                     or not: "MICROSECONDS answer|request|reply ADDRESS MAC", the time by the
+                                     monotonic clock as the kernel saw the frame; request and reply are gratuitous
 
-ask prints "ready" before its first request.
+ask and watch print "ready" before their first request.
 """
 import select
 import socket
@@ -18,6 +21,8 @@ BROADCAST = b"\xff" * 6
 NOBODY = b"\0" * 6
 PACE = 0.01
 CLAIM_PACE = 0.05
+# Python has no name for it.
+SO_TIMESTAMPNS = 35
 
 
 def open_socket(interface):
@@ -58,4 +63,43 @@ def claim(interface, address, times):
         time.sleep(CLAIM_PACE)
 
 
-{"ask": ask, "claim": claim}[sys.argv[1]](*sys.argv[2:])
+def receive_stamped(link):
+    """A frame, and when the kernel received it, in microseconds of the monotonic clock."""
+    data, ancillary, _, _ = link.recvmsg(2048, 64)
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    age = 0
+    for level, kind, value in ancillary:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = struct.unpack("qq", value[:16])
+            age = time.clock_gettime_ns(time.CLOCK_REALTIME) - (seconds * 10**9 + nanoseconds)
+    return data, (now - age) // 1000
+
+
+def watch(interface, source, *targets):
+    link, own = open_socket(interface)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    link.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    wanted = {socket.inet_aton(target): target for target in targets}
+    requests = [frame(own, REQUEST, source, NOBODY, target) for target in targets]
+    print("ready", flush=True)
+    due = time.monotonic()
+    while True:
+        now = time.monotonic()
+        if now >= due:
+            for request in requests:
+                link.send(request)
+            # A slot that was missed is gone.
+            due = max(due + PACE, now)
+        if not select.select([link], [], [], max(0, due - now))[0]:
+            continue
+        data, at = receive_stamped(link)
+        sender = data[28:32]
+        if len(data) < 42 or sender not in wanted or data[22:28] == own:
+            continue
+        reply = data[20:22] == struct.pack("!H", REPLY)
+        gratuitous = data[38:42] == sender
+        kind = ("reply" if reply else "request") if gratuitous else "answer"
+        print(at, kind, wanted[sender], data[22:28].hex(":"), flush=True)
+
+
+{"ask": ask, "claim": claim, "watch": watch}[sys.argv[1]](*sys.argv[2:])

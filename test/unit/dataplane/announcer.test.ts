@@ -355,6 +355,46 @@ describe("Announcer, two claimants", () => {
     expect(lan.takeEvents()).toEqual([["owner", VIP, THIS_NODE]]);
   });
 
+  it("goes by the order again once BFD reaches a node that it has yielded to", () => {
+    const FIRST = 4;
+    const lan = new Lan({
+      vips: [{ address: address("192.168.2.36"), order: [FIRST, BEFORE, THIS_NODE] }],
+    });
+    lan.hear(claim(PEER_MAC));
+    expect(lan.announcer.owner(0)).toBe(BEFORE);
+    // One that stands before both of them need not be heard to claim.
+    lan.isUp[FIRST] = 1;
+    lan.announcer.elect(lan.nowUs);
+    expect(lan.announcer.owner(0)).toBe(FIRST);
+    lan.isUp[FIRST] = 0;
+    lan.isUp[BEFORE] = 1;
+    lan.announcer.elect(lan.nowUs);
+    expect(lan.announcer.owner(0)).toBe(BEFORE);
+    lan.isUp[FIRST] = 1;
+    lan.announcer.elect(lan.nowUs);
+    expect(lan.announcer.owner(0)).toBe(FIRST);
+    lan.isUp[FIRST] = 0;
+    lan.isUp[BEFORE] = 0;
+    lan.announcer.elect(lan.nowUs);
+    expect(lan.announcer.owns(address("192.168.2.36"))).toBe(true);
+  });
+
+  it("takes the first of the order for the owner where one between claims an address that it hands over", () => {
+    const FIRST = 4;
+    const lan = new Lan({
+      vips: [{ address: address("192.168.2.36"), order: [FIRST, BEFORE, THIS_NODE] }],
+    });
+    for (const node of [FIRST, BEFORE]) {
+      lan.isUp[node] = 1;
+      lan.upSinceUs[node] = lan.nowUs;
+    }
+    lan.announcer.elect(lan.nowUs);
+    expect(lan.announcer.owns(address("192.168.2.36"))).toBe(true);
+    lan.hear(claim(PEER_MAC));
+    expect(lan.announcer.owns(address("192.168.2.36"))).toBe(false);
+    expect(lan.announcer.owner(0)).toBe(FIRST);
+  });
+
   it("tells a node behind it again, no more often than that can hear, and stays", () => {
     const lan = owner();
     for (let n = 0; n < 1000; n++) {
