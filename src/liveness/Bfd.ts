@@ -75,7 +75,7 @@ export class Bfd {
   readonly upSinceUs: Float64Array;
   /** Time until which `advance` need not be called. */
   nextUs = NEVER;
-  /** Peers that had withdrawn and were then heard no more, so far: no session's state changes with that. */
+  /** Peers that had withdrawn and then ended or were heard no more, so far: no session's state changes with that. */
   silences = 0;
 
   readonly #sink: BfdSink;
@@ -179,9 +179,13 @@ export class Bfd {
     return this.#remoteState[peer];
   }
 
-  /** Whether a peer has withdrawn (AdminDown) and is still heard to say so: it lives. */
+  /** Whether a peer has withdrawn (AdminDown), is still heard to say so and has not taken leave: it forwards. */
   isWithdrawn(peer: number): boolean {
-    return this.#remoteState[peer] === wire.ADMIN_DOWN && this.#remoteDiscr[peer] !== 0;
+    return (
+      this.#remoteState[peer] === wire.ADMIN_DOWN &&
+      this.#remoteDiag[peer] !== wire.DIAG_FORWARDING_PLANE_RESET &&
+      this.#remoteDiscr[peer] !== 0
+    );
   }
 
   /**
@@ -271,6 +275,13 @@ export class Bfd {
     this.#tell(peer, nowUs);
   }
 
+  /** Tells a peer that this node forwards nothing from now on: AdminDown, Forwarding Plane Reset. */
+  takeLeave(peer: number, nowUs: number): void {
+    if (this.#used[peer] !== 1) return;
+    this.#change(peer, wire.ADMIN_DOWN, wire.DIAG_FORWARDING_PLANE_RESET, nowUs);
+    this.#tell(peer, nowUs);
+  }
+
   /** From now on peers are unknown: `settled` is false until all are Up, or SETTLE_US are over. */
   unsettle(nowUs: number): void {
     this.#settled = false;
@@ -303,6 +314,7 @@ export class Bfd {
     if (this.#isGivenUp(peer, nowUs)) this.#giveUp(peer, nowUs);
     const bits = wire.flags(view, o);
     const remote = wire.state(view, o);
+    const withdrawn = this.isWithdrawn(peer);
     this.#remoteDiscr[peer] = wire.myDiscriminator(view, o);
     this.#remoteState[peer] = remote;
     this.#remoteDiag[peer] = wire.diagnostic(view, o);
@@ -310,6 +322,7 @@ export class Bfd {
     this.#remoteMult[peer] = wire.detectMult(view, o);
     this.#remoteMinTx[peer] = wire.desiredMinTx(view, o);
     this.#remoteMinRx[peer] = wire.requiredMinRx(view, o);
+    if (withdrawn && remote === wire.ADMIN_DOWN && !this.isWithdrawn(peer)) this.silences++;
     if ((bits & wire.FLAG_FINAL) !== 0 && this.#poll[peer] === 1) this.#endPoll(peer);
     if (this.state[peer] === wire.ADMIN_DOWN) return SESSION_ADMIN_DOWN;
     this.#lastRx[peer] = nowUs;

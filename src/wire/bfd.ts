@@ -47,6 +47,7 @@ export const FLAG_MULTIPOINT = 0x01;
 export const DIAG_NONE = 0;
 export const DIAG_DETECTION_TIME_EXPIRED = 1;
 export const DIAG_NEIGHBOR_SIGNALED_DOWN = 3;
+export const DIAG_FORWARDING_PLANE_RESET = 4;
 export const DIAG_PATH_DOWN = 5;
 export const DIAG_ADMIN_DOWN = 7;
 /** Names of the diagnostics by number. */

@@ -149,6 +149,11 @@ export class Ownership {
     this.end(nowUs);
   }
 
+  /** Tells the peers that nothing is forwarded any more, so that new flows skip this node's pods at once. */
+  takeLeave(nowUs: number): void {
+    for (const peer of this.#peers) this.bfd.takeLeave(peer, nowUs);
+  }
+
   begin(nowUs: number): void {
     this.#heard = 0;
     if (nowUs >= this.nextUs + LATE_US && this.#drainUntilUs === 0) this.#drainUntilUs = nowUs + DRAIN_US;

@@ -152,6 +152,12 @@ function carryOut(command: Command): boolean {
     answer({ id, error, value: 0, ...(announcement === undefined ? {} : { announcement }) });
     return true;
   }
+  if (command.do === "stop") {
+    breather.announcement?.ownership.takeLeave(breather.dataplane.nowUs);
+    breather.execute();
+    answer({ id, error, value: 0 });
+    return false;
+  }
   try {
     if (command.do === "attach") {
       io.addPort(command.port, command.kind, command.fd, receivesOn(command.kind));
@@ -173,7 +179,7 @@ function carryOut(command: Command): boolean {
   }
   // Answered last: what the command asked for has happened.
   answer({ id, error, value: 0 });
-  return command.do !== "stop";
+  return true;
 }
 
 /** What announcement has to do may be due sooner than anything else, a drain's answer within milliseconds. */

@@ -286,6 +286,27 @@ describe.each([
     expect(downs()).toEqual([1, 1, 1]);
   });
 
+  it("others know at once of a drained node that it forwards no more, and of one that was not drained", () => {
+    const downs = () =>
+      others.map((name) => lan.nodes[NAMES.indexOf(name)].ownership.liveness.down[OWNER_OF_FIRST]);
+    const leave = () => {
+      owner().ownership.takeLeave(lan.nowUs);
+      lan.run(MS);
+      owner().state = "dead";
+      lan.run(2 * MS);
+    };
+    owner().ownership.drain(true, lan.nowUs);
+    lan.run(1000 * MS);
+    expect(downs()).toEqual([0, 0, 0]);
+    leave();
+    expect(downs()).toEqual([1, 1, 1]);
+    lan.start(OWNER_OF_FIRST);
+    lan.run(6000 * MS);
+    expect(downs()).toEqual([0, 0, 0]);
+    leave();
+    expect([downs(), lan.map()]).toEqual([[1, 1, 1], expected(others)]);
+  });
+
   describe("a node whose session never came up", () => {
     const NONE = Array.from(NAMES, () => [0, 0, 0, 0]);
     const downs = () => lan.nodes.map(({ ownership }) => [...ownership.liveness.down.subarray(0, 4)]);
