@@ -17,8 +17,9 @@ export interface Connection {
   backend: string;
   /** All that was sent came back unchanged, to the last byte. */
   intact: boolean;
-  /** Why not. */
+  /** Why not, and when that was, by monotonicMs. */
   error: string;
+  failedAt: number;
   /** Longest time without anything heard. */
   silenceMs: number;
   /** Bytes heard, or answers of redis. */
@@ -58,7 +59,14 @@ class Sequence {
 
 /** What streams and the redis client have in common. */
 abstract class Client {
-  readonly result: Connection = { backend: "", intact: false, error: "", silenceMs: 0, heard: 0 };
+  readonly result: Connection = {
+    backend: "",
+    intact: false,
+    error: "",
+    failedAt: 0,
+    silenceMs: 0,
+    heard: 0,
+  };
   protected readonly socket: Socket;
   protected ending = false;
   private heardMs = monotonicMs();
@@ -101,7 +109,10 @@ abstract class Client {
 
   protected fail(error: string): void {
     this.result.intact = false;
-    this.result.error ||= error;
+    if (this.result.error === "") {
+      this.result.error = error;
+      this.result.failedAt = monotonicMs();
+    }
     this.socket.destroy();
   }
 

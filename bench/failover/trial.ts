@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { inNetns, type Launcher } from "../command.js";
+import { formatNumber } from "../table.js";
 import { MeasureError } from "../testbed/measures.js";
 import { REDIS_PORT } from "../testbed/Servers.js";
 import { sleep } from "../testbed/session.js";
@@ -33,6 +34,9 @@ export interface Kept {
 
 /** What one trial gave. */
 export interface Trial {
+  /** When the fault was, and when it began to be undone; by monotonicMs. */
+  at: number;
+  backAt: number;
   outage: Outage;
   /** The way back to the owner. */
   back: Outage;
@@ -56,7 +60,7 @@ const BEFORE_MS = 500;
 /** After the way back. */
 const BACK_MS = 500;
 /** Endpoints change so often. */
-const CHURN_MS = 350;
+const CHURN_MS = 1_000;
 const READY_TIMEOUT_MS = 15_000;
 const READY_STEP_MS = 10;
 const END_TIMEOUT_MS = 15_000;
@@ -90,7 +94,7 @@ export async function measureFault(
     throw new MeasureError(`no answer after the fault\n${bed.logs()}`);
   const back = outageOf(await again.stop(), backAt);
   if (back === null) throw new MeasureError(`no answer after the owner was back\n${bed.logs()}`);
-  return { outage, back, ...row, living: null, hit: null };
+  return { at, backAt, outage, back, ...row, living: null, hit: null };
 }
 
 /** The same with long-lived connections all the while, and with endpoints that come and go or do not. */
@@ -116,8 +120,8 @@ export async function measureKeeping(
     const onHit = ({ backend }: Connection) => backend === OWNER.pod.name;
     return {
       ...trial,
-      living: keptOf([...streams.filter((each) => !onHit(each)), redis]),
-      hit: keptOf(streams.filter(onHit)),
+      living: keptOf([...streams.filter((each) => !onHit(each)), redis], trial),
+      hit: keptOf(streams.filter(onHit), trial),
     };
   } finally {
     clearInterval(changing);
@@ -126,12 +130,18 @@ export async function measureKeeping(
   }
 }
 
-function keptOf(connections: readonly Connection[]): Kept {
+function keptOf(connections: readonly Connection[], { at, backAt }: Trial): Kept {
+  const when = (failedAt: number) =>
+    failedAt < backAt
+      ? `${formatNumber((failedAt - at) / 1000, 2)} s after the fault`
+      : `${formatNumber((failedAt - backAt) / 1000, 2)} s after the start of the way back`;
   return {
     connections: connections.length,
     intact: connections.filter(({ intact }) => intact).length,
     silenceMs: Math.max(0, ...connections.map(({ silenceMs }) => silenceMs)),
-    errors: connections.filter(({ intact }) => !intact).map(({ backend, error }) => `${backend}: ${error}`),
+    errors: connections
+      .filter(({ intact }) => !intact)
+      .map(({ backend, error, failedAt }) => `${backend}: ${error} ${when(failedAt)}`),
   };
 }
 

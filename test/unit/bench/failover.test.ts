@@ -46,6 +46,8 @@ describe("the gap", () => {
 
 describe("the report", () => {
   const trial = (gapMs: number, more: Partial<Trial> = {}): Trial => ({
+    at: 1000,
+    backAt: 3000,
     outage: { gapMs, failed: 5, stepMs: 10 },
     back: { gapMs: 10, failed: 0, stepMs: 10 },
     connections: 1000,
