@@ -6,6 +6,7 @@
         "native/addon.cc",
         "native/arena.cc",
         "native/checksum.cc",
+        "native/clock.cc",
         "native/event.cc",
         "native/file.cc",
         "native/io.cc",

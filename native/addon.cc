@@ -75,7 +75,7 @@ napi_value start(napi_env env, napi_value exports) {
       {"openLinkEvents", OpenLinkEvents}, {"setFilter", SetFilter},
       {"signalEvent", SignalEvent},     {"close", Close},
       {"withNetns", WithNetns},         {"checksum", Checksum},       {"checksumPlain", ChecksumPlain},
-      {"mapFile", MapFile},             {"setErrorClass", SetErrorClass},
+      {"clockOffset", ClockOffset},     {"mapFile", MapFile},             {"setErrorClass", SetErrorClass},
   };
   for (const auto& entry : functions) {
     napi_value function;

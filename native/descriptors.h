@@ -1,5 +1,5 @@
 // The functions that open and close descriptors, one file per kind: tap.cc, udp.cc, packet.cc,
-// raw.cc, bfd.cc, link.cc, event.cc; and memory: arena.cc, file.cc. A descriptor is a plain number and belongs to the
+// raw.cc, bfd.cc, link.cc, event.cc; memory: arena.cc, file.cc; and clock.cc. A descriptor is a plain number and belongs to the
 // JavaScript caller.
 // Nothing here sends or receives.
 
@@ -35,5 +35,7 @@ napi_value Close(napi_env env, napi_callback_info info);
 napi_value CreateArena(napi_env env, napi_callback_info info);
 // mapFile(path, bytes): mmap(2) with MAP_SHARED, as an ArrayBuffer.
 napi_value MapFile(napi_env env, napi_callback_info info);
+// clockOffset(): clock_gettime(2), CLOCK_REALTIME less CLOCK_MONOTONIC.
+napi_value ClockOffset(napi_env env, napi_callback_info info);
 
 }  // namespace podwire

@@ -114,6 +114,8 @@ export interface Native {
    * make the file shorter while somebody has it mapped.
    */
   mapFile(path: string, bytes: number): ArrayBuffer;
+  /** CLOCK_REALTIME less CLOCK_MONOTONIC, in nanoseconds, as of now (clock_gettime(2)). */
+  clockOffset(): bigint;
   /** Io over an arena of packet/layout.ts's ARENA; `wakeFd` from openEvent. Keeps the arena alive. */
   createIo(arena: ArrayBuffer, wakeFd: number): NativeIo;
   openTap(options: TapOptions): TapHandle;
