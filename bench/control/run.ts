@@ -248,6 +248,9 @@ class Bench {
       counters: () => ({ received: 0, forwarded: 0, answered: 0, dropped: {}, other: {}, loop: NO_LOOP }),
       vtepTraffic: () => ({ received: NOTHING, sent: NOTHING }),
       serviceTraffic: () => ({ requests: NOTHING, replies: NOTHING }),
+      startCapture: async () => {},
+      stopCapture: async () => {},
+      clockOffsetNs: () => 0n,
       stop: async () => {},
     };
     let devices: ReturnType<HostRecord["devices"]> = [];

@@ -18,6 +18,7 @@ import { VipTags } from "../tables/VipTags.js";
 import { EgressPorts } from "./EgressPorts.js";
 import { FragmentTable } from "./FragmentTable.js";
 import { MergeTable } from "./MergeTable.js";
+import type { PacketTap } from "./PacketTap.js";
 import { StandbyFlows } from "./StandbyFlows.js";
 import { TokenBucket } from "./TokenBucket.js";
 import { TrainTable } from "./TrainTable.js";
@@ -74,6 +75,8 @@ export class Dataplane {
   /** `liveness.changes` when `#someDown` was right. */
   #livenessSeen = 0;
   #someDown = false;
+  /** While somebody captures. */
+  tap: PacketTap | null = null;
   /** Identification field of packets that the dataplane makes itself. */
   identification = 0;
   /** Monotonic time of this breath in microseconds. */
@@ -111,6 +114,7 @@ export class Dataplane {
   /** Drops row `i`, with all the frames it stands for. */
   drop(i: number, reason: DropReason): void {
     this.batch.verdict[i] = DROPPED;
+    this.batch.out[i] = reason;
     this.counters[COUNT_DROPS + reason] += this.batch.segments[i];
   }
 

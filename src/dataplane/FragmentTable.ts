@@ -306,6 +306,10 @@ export class FragmentTable {
       dp.counters[COUNT_RECEIVED]++;
       dp.counters[COUNT_RECEIVED_BYTES] += slots[s + FRAME];
       dp.counters[COUNT_DROPS + DropReason.fragmentOrphan]++;
+      if (dp.tap !== null) {
+        const frame = slots[s + OFFSET] + slots[s + LENGTH] - slots[s + FRAME];
+        dp.tap.gaveUp(dp, frame, slots[s + FRAME], slots[s + PORT], DropReason.fragmentOrphan);
+      }
       next = slots[s + NEXT];
     }
     entries[e + DECISION] = FREE;

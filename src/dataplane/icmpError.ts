@@ -39,5 +39,6 @@ export function sendIcmpError(dp: Dataplane, i: number, type: number, code: numb
   const csum = CSUM_REQUEST | CSUM_TO_END | (message - slot) | (icmp.CHECKSUM << 8);
   const m = planReply(dp, i, slot, front + ipv4.HEADER_MIN + icmp.HEADER, csum);
   plan.append(m, l3, quoted, 0);
+  dp.tap?.answered(dp, i, m);
   dp.counters[COUNT_ICMP_ERRORS]++;
 }

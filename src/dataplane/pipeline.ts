@@ -12,7 +12,8 @@
  *   coalesce   to TAPs: MACs, virtio-net, merging
  *
  * Each stage loops over the batch. Frames of one flow keep their order. Fragments that waited for the
- * first of their packet take the same way, as a batch of their own, behind it.
+ * first of their packet take the same way, as a batch of their own, behind it. While somebody captures,
+ * the batch is shown to a PacketTap between stages.
  */
 import { COUNT_RECEIVED, COUNT_RECEIVED_BYTES } from "../packet/counters.js";
 import { account } from "./account.js";
@@ -31,15 +32,19 @@ export const STAGES = { decap, parse, neighbor, policy, conntrack, route, encap,
 
 /** Takes the dataplane's batch through all stages and empties it. Every row ends with a verdict. */
 export function runPipeline(dp: Dataplane): void {
-  do runStages(dp);
-  while (dp.fragments.resume(dp));
+  let resumed = false;
+  do {
+    runStages(dp, resumed);
+    resumed = true;
+  } while (dp.fragments.resume(dp));
 }
 
-function runStages(dp: Dataplane): void {
-  const { batch, counters } = dp;
+function runStages(dp: Dataplane, resumed: boolean): void {
+  const { batch, counters, tap } = dp;
   let frames = 0;
   for (let i = 0; i < batch.count; i++) frames += batch.segments[i];
   counters[COUNT_RECEIVED] += frames;
+  if (tap !== null) tap.received(dp, resumed);
   decap(dp);
   let bytes = 0;
   for (let i = 0; i < batch.count; i++) bytes += batch.length[i] * batch.segments[i] - batch.short[i];
@@ -47,10 +52,13 @@ function runStages(dp: Dataplane): void {
   parse(dp);
   neighbor(dp);
   policy(dp);
+  if (tap !== null) tap.translating(dp);
   conntrack(dp);
+  if (tap !== null) tap.translated(dp);
   route(dp);
   account(dp);
   encap(dp);
   coalesce(dp);
+  if (tap !== null) tap.decided(dp);
   batch.count = 0;
 }

@@ -51,6 +51,7 @@ function sendReset(dp: Dataplane, i: number): void {
   view.setUint16(segment + tcp.CHECKSUM, checksum.fold(pseudo + tcp.HEADER_MIN));
   view.setUint16(segment + tcp.URGENT, 0);
   const csum = CSUM_REQUEST | CSUM_TO_END | (segment - slot) | (tcp.CHECKSUM << 8);
-  planReply(dp, i, slot, front + ipv4.HEADER_MIN + tcp.HEADER_MIN, csum);
+  const m = planReply(dp, i, slot, front + ipv4.HEADER_MIN + tcp.HEADER_MIN, csum);
+  dp.tap?.answered(dp, i, m);
   dp.counters[COUNT_RESETS]++;
 }

@@ -13,6 +13,7 @@
 
 /** Verdicts. */
 export const PENDING = 0;
+/** For the DropReason in `out`. */
 export const DROPPED = 1;
 /** The frame was answered or replaced by the dataplane and needs nothing more. */
 export const ANSWERED = 2;
@@ -92,6 +93,7 @@ export class Batch {
   /** VIA_ROUTE, VIA_NODE or the index of a VTEP. */
   readonly via = column();
   readonly verdict = column();
+  /** Port number, index of a VTEP, or why it was dropped (DropReason), as the verdict has it. */
   readonly out = column();
 
   /**

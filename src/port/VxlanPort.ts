@@ -44,7 +44,9 @@ export function receiveVxlan(arena: Arena, d: number, batch: Batch, counters: Fl
   const segment = rx[d + RX_SEGMENT];
   if ((rx[d + RX_FLAGS] & RX_FLAG_TRUNCATED) !== 0) {
     const i = batch.push(start, bytes, port);
+    batch.peer[i] = peer;
     batch.verdict[i] = DROPPED;
+    batch.out[i] = DropReason.truncated;
     counters[COUNT_DROPS + DropReason.truncated]++;
     return;
   }

@@ -83,13 +83,15 @@ export interface FlowRecord {
   remainingMs: number;
 }
 
-const PROTOCOL_NAMES: Readonly<Record<number, string>> = {
+/** By IPv4 protocol number, of those that have state machines. */
+export const PROTOCOL_NAMES: Readonly<Record<number, string>> = {
   [ipv4.PROTOCOL_ICMP]: "icmp",
   [ipv4.PROTOCOL_TCP]: "tcp",
   [ipv4.PROTOCOL_UDP]: "udp",
   [ipv4.PROTOCOL_SCTP]: "sctp",
 };
 
+/** Names of FLAG_* bits. */
 const FLAG_NAMES: readonly (readonly [number, string])[] = [
   [FLAG_DNAT, "dnat"],
   [FLAG_SNAT, "snat"],
@@ -98,6 +100,11 @@ const FLAG_NAMES: readonly (readonly [number, string])[] = [
   [FLAG_PORT_COLLISION, "portCollision"],
   [FLAG_ADOPTED, "adopted"],
 ];
+
+/** Names of the FLAG_* that are set in a flow's flags. */
+export function flagNames(flags: number): string[] {
+  return FLAG_NAMES.filter(([bit]) => (flags & bit) !== 0).map(([, name]) => name);
+}
 
 /** Times that a record is read again when it changed meanwhile. */
 const TRIES = 4;
@@ -215,7 +222,7 @@ export class FlowReader {
       unreplied: EVICTION_OF[state] === EVICT_UNREPLIED,
       original: this.#key(FLOW_ORIGINAL),
       reply: this.#key(FLOW_REPLY),
-      flags: FLAG_NAMES.filter(([bit]) => (copy[FLOW_FLAGS] & bit) !== 0).map(([, name]) => name),
+      flags: flagNames(copy[FLOW_FLAGS]),
       service: copy[FLOW_SERVICE],
       backend: copy[FLOW_BACKEND],
       ingress: copy[FLOW_INGRESS],

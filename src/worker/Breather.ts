@@ -35,6 +35,7 @@ import {
   RX_FLAG_ERROR,
   RX_FLAGS,
   RX_LENGTH,
+  RX_PEER_PORT,
   RX_PORT,
   RX_STRIDE,
   STATUS_FAILED,
@@ -100,6 +101,8 @@ export class Breather implements TxSink {
   /** Sends what is planned, then waits up to `timeoutMs` and handles what arrives. True if anything did. */
   breathe(timeoutMs: number, spinUs: number): boolean {
     const { dataplane, io, arena } = this;
+    // What is refused is looked at before other bytes take its place.
+    if (dataplane.tap !== null) this.execute();
     const received = io.breathe(dataplane.plan.messages, timeoutMs, spinUs);
     this.#settle();
     if (this.#received > 0) this.#noteLoop(arena.status[STATUS_SENT_US] - dataplane.nowUs);
@@ -179,7 +182,9 @@ export class Breather implements TxSink {
       }
       frames = true;
       if (port === tunnelPort) {
+        const first = batch.count;
         receiveVxlan(arena, d, batch, counters);
+        if (dataplane.tap !== null) dataplane.tap.arrivedFrom(first, batch.count, rx[d + RX_PEER_PORT]);
       } else if (port === icmpPort || port === reassemblyPort) {
         receiveRaw(arena, d, batch, dataplane.tables.nodePort);
       } else {
@@ -207,11 +212,24 @@ export class Breather implements TxSink {
   #abandon(error: unknown): void {
     const { dataplane, counters } = this;
     counters[COUNT_FORWARDED] = this.#settled;
+    this.#endCapture();
     dataplane.abandon();
     let accounted = counters[COUNT_FORWARDED] + counters[COUNT_ANSWERED];
     for (let reason = 0; reason < DROP_REASONS; reason++) accounted += counters[COUNT_DROPS + reason];
     counters[COUNT_DROPS + DropReason.internalError] += counters[COUNT_RECEIVED] - accounted;
     this.reports.fault(error);
+  }
+
+  /** A capture may be what threw. It is told of the batch, its last one in this thread. */
+  #endCapture(): void {
+    const { dataplane } = this;
+    const { tap } = dataplane;
+    dataplane.tap = null;
+    try {
+      tap?.abandoned(dataplane);
+    } catch (error) {
+      this.reports.fault(error);
+    }
   }
 
   /** Accounts for messages that failed, and empties the plan. */
@@ -232,7 +250,9 @@ export class Breather implements TxSink {
       const frames = msg[m + MSG_FRAMES];
       if (frames === 0) counters[COUNT_REPLIES_LOST]++;
       counters[COUNT_FORWARDED] -= frames;
-      counters[COUNT_DROPS + reasonOf(errno)] += frames;
+      const reason = reasonOf(errno);
+      counters[COUNT_DROPS + reason] += frames;
+      this.dataplane.tap?.refused(this.dataplane, m, reason);
     }
     this.arena.status[STATUS_FAILED] = 0;
   }

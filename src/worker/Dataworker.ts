@@ -22,6 +22,7 @@ import { DROP_REASON_NAMES } from "../packet/DropReason.js";
 import type { ServiceImage } from "../tables/ServiceTable.js";
 import type {
   AnnouncementStatus,
+  CaptureOptions,
   CounterSnapshot,
   ServiceTraffic,
   TrafficCount,
@@ -243,6 +244,23 @@ class Dataworker implements WorkerControl {
       { packets, bytes },
       { packets: otherPackets, bytes: otherBytes },
     ];
+  }
+
+  async startCapture({ buffers, ...capture }: CaptureOptions): Promise<void> {
+    if (buffers.length !== this.threads.length) throw new RangeError("one ring for each thread");
+    await Promise.all(
+      this.threads.map((thread, n) =>
+        thread.order({ do: "capture", capture: { ...capture, buffer: buffers[n] } }),
+      ),
+    );
+  }
+
+  async stopCapture(): Promise<void> {
+    await this.#all({ do: "capture", capture: null });
+  }
+
+  clockOffsetNs(): bigint {
+    return native.clockOffset();
   }
 
   async stop(): Promise<void> {

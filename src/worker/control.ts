@@ -3,6 +3,7 @@
  * and faults out. The two sides meet here and nowhere else.
  */
 
+import type { CaptureSpec } from "../capture/layout.js";
 import type { ServiceImage } from "../tables/ServiceTable.js";
 import type { Mac } from "../tables/TableInput.js";
 
@@ -144,8 +145,20 @@ export interface WorkerControl {
   vtepTraffic(index: number): VtepTraffic;
   /** Traffic of the service port that has a number; of flows of no Service for 0. */
   serviceTraffic(service: number): ServiceTraffic;
+  /** Copies packets into rings from now on, in the place of a capture of before. */
+  startCapture(capture: CaptureOptions): Promise<void>;
+  /** Once resolved, nothing more is written. */
+  stopCapture(): Promise<void>;
+  /** CLOCK_REALTIME less the clock of the dataplane's times (CLOCK_MONOTONIC), in nanoseconds, as of now. */
+  clockOffsetNs(): bigint;
   /** Ends the thread; descriptors stay open and are the caller's to close. */
   stop(): Promise<void>;
+}
+
+/** What is to be captured, and where to. */
+export interface CaptureOptions extends CaptureSpec {
+  /** A ring for each thread (capture/CaptureRing). */
+  buffers: readonly SharedArrayBuffer[];
 }
 
 /** Memory of a flow table: shared by this process, or a file that outlives it and that each thread maps. */

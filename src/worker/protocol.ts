@@ -1,5 +1,6 @@
 /** Messages between the control side and a dataplane thread. Types only. */
 import type { MessagePort } from "node:worker_threads";
+import type { CaptureSpec } from "../capture/layout.js";
 import type { AnnouncementStatus, FlowMemory, WorkerEvent } from "./control.js";
 
 /** What a thread receives on: everything, or one direction only. */
@@ -29,6 +30,9 @@ export interface ThreadData {
   commands: MessagePort;
 }
 
+/** What a thread captures, and into which ring. */
+export type ThreadCapture = CaptureSpec & { buffer: SharedArrayBuffer };
+
 export type Command =
   | { id: number; do: "attach"; port: number; kind: number; fd: number }
   | { id: number; do: "detach"; port: number }
@@ -51,6 +55,8 @@ export type Command =
   /** Withdraw from every load-balancer address; answered when they are handed over. */
   | { id: number; do: "drain" }
   | { id: number; do: "announcement" }
+  /** Null: no more. */
+  | { id: number; do: "capture"; capture: ThreadCapture | null }
   | { id: number; do: "stop" };
 
 /** The thread that runs BFD and answers for load-balancer addresses. */

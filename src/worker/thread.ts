@@ -7,6 +7,8 @@ import { randomInt } from "node:crypto";
 import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
+import { RingWriter } from "../capture/CaptureRing.js";
+import { PacketCapture } from "../capture/PacketCapture.js";
 import { FlowSharing } from "../dataplane/FlowSharing.js";
 import { Arena } from "../packet/Arena.js";
 import {
@@ -165,6 +167,10 @@ function carryOut(command: Command): boolean {
     } else if (command.do === "detach") {
       io.removePort(command.port);
       breather.announcement?.detach(command.port);
+    } else if (command.do === "capture") {
+      const { capture } = command;
+      breather.dataplane.tap =
+        capture === null ? null : new PacketCapture(new RingWriter(capture.buffer), capture);
     } else if (command.do === "publish") publish(command.image);
     else if (command.do === "services") {
       const { first, root, generation } = command;

@@ -7,6 +7,7 @@ import { type ServiceImage, ServiceTable } from "../../src/tables/ServiceTable.j
 import type { TableInput } from "../../src/tables/TableInput.js";
 import type {
   AnnouncementStatus,
+  CaptureOptions,
   CounterSnapshot,
   ServiceTraffic,
   VtepTraffic,
@@ -140,6 +141,24 @@ export class FakeWorker implements WorkerControl {
   serviceTraffic(service: number): ServiceTraffic {
     const none = { packets: 0, bytes: 0 };
     return this.served.get(service) ?? { requests: none, replies: none };
+  }
+
+  /** What is captured, null for nothing. */
+  capture: CaptureOptions | null = null;
+
+  async startCapture(capture: CaptureOptions): Promise<void> {
+    this.commands.push("startCapture");
+    if (this.failure !== null) throw this.failure;
+    this.capture = capture;
+  }
+
+  async stopCapture(): Promise<void> {
+    this.commands.push("stopCapture");
+    this.capture = null;
+  }
+
+  clockOffsetNs(): bigint {
+    return 1_700_000_000_000_000_000n - process.hrtime.bigint();
   }
 
   async stop(): Promise<void> {

@@ -7,6 +7,18 @@
  */
 import { PerformanceObserver } from "node:perf_hooks";
 import { setImmediate } from "node:timers/promises";
+import { newCaptureBuffer, RingWriter } from "../../src/capture/CaptureRing.js";
+import { compileFilter } from "../../src/capture/filter.js";
+import {
+  COUNT_LOST,
+  COUNT_MATCHED,
+  COUNT_SEEN,
+  INTERFACES,
+  POINTS,
+  WORD_HEAD,
+  WORD_TAIL,
+} from "../../src/capture/layout.js";
+import { PacketCapture } from "../../src/capture/PacketCapture.js";
 import { Arena } from "../../src/packet/Arena.js";
 import {
   COUNT_BFD_SENT,
@@ -234,12 +246,34 @@ function announcing(breather: Breather, tables: Tables): Announcement {
   return announcement;
 }
 
+/** Rings of captures, each with a reader that has seen everything at once. */
+const rings: Int32Array[] = [];
+
+/** A capture at all points whose filter has to look at every packet. */
+function capturing(breather: Breather): RingWriter {
+  const ring = new RingWriter(newCaptureBuffer(1 << 22));
+  const points = Object.values(POINTS).reduce((all, point) => all | point, 0);
+  const filter = compileFilter("not (host 192.0.2.77 or tcp dst port 9999) and (ip or arp)");
+  breather.dataplane.tap = new PacketCapture(ring, { points, snapLength: 200, filter, innerPort: -1 });
+  rings.push(ring.words);
+  return ring;
+}
+
+/** Packets of a kind, of all interfaces. */
+function captured({ counts }: RingWriter, kind: number): number {
+  return counts.subarray(kind, kind + INTERFACES).reduce((sum, count) => sum + count, 0);
+}
+
 const TOTAL = 2 ** 33;
 /** Records that ageing looks at after each breath. */
 const AGE_BUDGET = 64;
 
 /** A breather and the kinds of work that it must show to have done. */
-function setUp(options: { gso: boolean; uso: boolean; announces?: true }) {
+function setUp(options: { gso: boolean; uso: boolean; announces?: true }): {
+  breather: Breather;
+  counters: Float64Array;
+  flows: FlowTable;
+} {
   const arena = new Arena(new ArrayBuffer(ARENA.bytes));
   // As after a long time: numbers that are no small integers.
   const counters = new Float64Array(COUNTERS).fill(TOTAL);
@@ -263,7 +297,9 @@ const breathers = [
   setUp({ gso: false, uso: true, announces: true }),
   setUp({ gso: true, uso: true }),
   setUp({ gso: false, uso: false }),
+  setUp({ gso: true, uso: true }),
 ];
+const capture = capturing(breathers[3].breather);
 
 /** Frames received by all. A double that a function returns may be boxed: it is left here. */
 const received = new Float64Array(1);
@@ -278,6 +314,7 @@ function push(packets: number): void {
       received[0] += counters[COUNT_RECEIVED];
       flows.age(breather.dataplane.nowMs, AGE_BUDGET);
     }
+    for (let n = 0; n < rings.length; n++) rings[n][WORD_TAIL] = rings[n][WORD_HEAD];
   }
 }
 
@@ -345,4 +382,9 @@ const done = {
 };
 // Once a second to each peer that does not answer.
 const bfdSent = breathers[0].counters[COUNT_BFD_SENT];
-console.log(JSON.stringify({ runs, done, bfdSent }));
+const captures = {
+  seen: captured(capture, COUNT_SEEN),
+  matched: captured(capture, COUNT_MATCHED),
+  lost: captured(capture, COUNT_LOST),
+};
+console.log(JSON.stringify({ runs, done, bfdSent, captures }));

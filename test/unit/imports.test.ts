@@ -32,13 +32,16 @@ const TABLE: Record<string, Rule> = {
   announce: pure(["model", "kube"], ["crypto"]),
   binding: free([]),
   port: free(["packet", "wire", "binding"]),
-  worker: free(["dataplane", "liveness", "port", "packet", "tables", "binding"]),
+  // Looks at the batch between stages, in the thread; makes a file of it, on the control side.
+  capture: pure(["wire", "packet", "tables", "dataplane", "model"]),
+  worker: free(["dataplane", "liveness", "port", "packet", "tables", "binding", "capture"]),
   host: free(["binding/types"]),
   // Port kinds and limits are packet/layout's; the config's plain values are model's.
   reconcile: free(["desired", "host", "tables", "worker/control", "model", "packet/layout"]),
   // Wiring: these bring the others together.
   agent: free([
     "announce",
+    "capture",
     "desired",
     "host",
     "reconcile",
@@ -88,6 +91,7 @@ const TABLE: Record<string, Rule> = {
     "agent",
     "apiserver",
     "binding",
+    "capture",
     "check",
     "controllers",
     "doctor",

@@ -33,21 +33,26 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-it("heap growth per packet is zero", async () => {
+it("heap growth per packet is zero, while one of four is captured from too", async () => {
   const { stdout } = await run(process.execPath, [
     "--expose-gc",
     "--max-semi-space-size=1",
     join(folder, "out", `${PROGRAM}.js`),
     "2000000",
   ]);
-  const { runs, done, bfdSent } = JSON.parse(stdout) as {
+  const { runs, done, bfdSent, captures } = JSON.parse(stdout) as {
     runs: { packets: number; grown: number; collections: number }[];
     done: Record<string, number>;
     bfdSent: number;
+    captures: { seen: number; matched: number; lost: number };
   };
   // Every way was taken.
   for (const [name, count] of Object.entries(done)) expect(count, name).toBeGreaterThan(100);
   expect(bfdSent).toBeGreaterThan(10);
+  const packets = runs.reduce((sum, run) => sum + run.packets, 0);
+  expect(captures.seen).toBeGreaterThan(packets / 4);
+  expect(captures.matched).toBeGreaterThan(captures.seen / 2);
+  expect(captures.lost).toBe(0);
   // The best of some: the compiler and the collector have work of their own.
   const best = runs.filter((r) => r.collections === 0).sort((a, b) => a.grown - b.grown)[0];
   expect(best, JSON.stringify(runs)).toBeDefined();
