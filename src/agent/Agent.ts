@@ -7,7 +7,8 @@
  * desired state, answer. What fails on the way takes everything before it back.
  * Stop: other nodes take over its load-balancer addresses, the worker ends, descriptors close; devices, routes and the record stay for the next agent.
  */
-import { ROUTE_PROTOCOL } from "../desired/host.js";
+import { release, type } from "node:os";
+import { NODE_DEVICE, ROUTE_PROTOCOL } from "../desired/host.js";
 import type { LanInterface } from "../desired/lan.js";
 import { formatMac, macOf } from "../desired/mac.js";
 import { Services } from "../desired/services.js";
@@ -17,6 +18,7 @@ import { type Host, OWN_NETNS } from "../host/Host.js";
 import { type Clock, SYSTEM_CLOCK } from "../kube/Clock.js";
 import { MetricsServer } from "../metrics/MetricsServer.js";
 import type { AgentConfig } from "../model/AgentConfig.js";
+import { formatIpv4 } from "../model/ipv4.js";
 import type { NodeFlowRecords, NodeTables } from "../model/NodeTables.js";
 import { DROP_REASON_NAMES } from "../packet/DropReason.js";
 import type { Log } from "../reconcile/Log.js";
@@ -30,6 +32,7 @@ import type { WorkerControl, WorkerEvent, WorkerOptions } from "../worker/contro
 import { type AddressReport, AnnouncementReport } from "./AnnouncementReport.js";
 import { AgentMetrics, type Announcement } from "./agentMetrics.js";
 import { type AnnounceStatus, announcedBy, announceStatus } from "./announceStatus.js";
+import { type CapturePort, Captures } from "./Captures.js";
 import { ConfigError } from "./ConfigError.js";
 import { type LoadedConfig, parseConfig } from "./config.js";
 import {
@@ -146,6 +149,7 @@ export class Agent {
   private stopping = false;
   private readonly health: ProxyHealth;
   private readonly healthServers: HealthServers;
+  private readonly captures: Captures;
   private readonly udpPorts: UdpPortHolder;
   private readonly metrics: AgentMetrics;
   private readonly metricsServer: MetricsServer;
@@ -213,6 +217,17 @@ export class Agent {
       flowRecords: (query) => this.flowReport.records(query),
       flowStats: () => this.flowStats(),
       flushFlows: (query) => this.flushFlows(query),
+      capture: (request) => this.captures.start(request),
+    });
+    this.captures = new Captures({
+      node,
+      os: `${type()} ${release()}`,
+      application: "podwire",
+      worker: () => this.worker!,
+      threads: loaded.config.dataplane.threads,
+      ports: () => this.capturePorts(),
+      vtepName: (index) => this.reconciler?.nodeName(index) ?? "",
+      serviceName: (id) => this.services.nameOf(id) ?? "",
     });
   }
 
@@ -490,6 +505,16 @@ export class Agent {
     return nodeTables({ config, reconciler, publisher, services, announcement });
   }
 
+  /** The TAPs that the dataplane has, by what is behind them. */
+  private capturePorts(): CapturePort[] {
+    const pods = new Map(this.loaded.config.pods.map(({ name, address }) => [address, name]));
+    return (this.reconciler?.tables()?.ports ?? []).map(({ port, role, address }) => {
+      if (role === "node") return { name: NODE_DEVICE, port, address: "" };
+      const text = formatIpv4(address);
+      return { name: pods.get(text) ?? "", port, address: text };
+    });
+  }
+
   counters(): CounterReport {
     return counterReport(this.sources(), (this.parts.clock ?? SYSTEM_CLOCK).now());
   }
@@ -509,6 +534,7 @@ export class Agent {
     this.stopping = true;
     for (const timer of this.timers) clearInterval(timer);
     this.unwatch();
+    this.captures.stop();
     if (this.changed !== null) clearTimeout(this.changed);
     await Promise.all([this.server.close(), this.healthServers.close(), this.metricsServer.close()]);
     this.udpPorts.close();
@@ -558,6 +584,7 @@ export class Agent {
     try {
       // With two threads one may still run.
       await this.worker?.stop().catch(() => {});
+      this.captures.stop();
       // It may have ended while it was changing the table.
       FlowTable.adopt(this.flows.buffer);
       this.worker = await this.startWorker();

@@ -2,7 +2,9 @@
  * Answers questions about the running agent on a unix socket, and carries out the one thing that may
  * be asked of it there (removing flows): one JSON request per line, {"get": TOPIC} with whatever the
  * topic takes beside it, answered in their order by one JSON line each; by one line for each item
- * where the answer is a list that is made while it is sent. Knows nothing of what it hands out.
+ * where the answer is a list that is made while it is sent. A stream of bytes (a capture) is one line and
+ * then the bytes, until whoever asked closes his side or it ends by itself; with it the connection ends.
+ * Knows nothing of what it hands out.
  */
 import { chmodSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -20,12 +22,22 @@ export type Topic =
   | "flows"
   | "flowRecords"
   | "flowStats"
-  | "flushFlows";
+  | "flushFlows"
+  | "capture";
 
 /** What stands beside "get" in a request. */
 export type Arguments = Readonly<Record<string, unknown>>;
 
-/** Gives an answer; an iterator of many lines. Throws where it is asked wrongly. */
+/** An answer that goes on: a line of its own, then bytes. */
+export interface ByteStream<T> {
+  head: T;
+  /** Is always begun, and returned where nobody is there any more. */
+  bytes: AsyncGenerator<Uint8Array>;
+  /** Nobody wants more: `bytes` comes to its end. */
+  stop(): void;
+}
+
+/** Gives an answer; an iterator of many lines; a ByteStream. Throws where it is asked wrongly. */
 export type Answerer = (request: Arguments) => unknown;
 
 const MAX_REQUEST = 4096;
@@ -87,6 +99,7 @@ export class StatusServer {
       if (answerer === undefined) throw new Error(`unknown request: ${get}`);
       const answer: unknown = await answerer(request);
       if (isIterator(answer)) await sendAll(socket, answer);
+      else if (isByteStream(answer)) await sendBytes(socket, answer);
       else socket.write(`${JSON.stringify(answer ?? null)}\n`);
     } catch (error) {
       socket.write(`${JSON.stringify({ error: (error as Error).message })}\n`);
@@ -96,6 +109,22 @@ export class StatusServer {
 
 function isIterator(value: unknown): value is IterableIterator<unknown> {
   return typeof value === "object" && value !== null && Symbol.iterator in value && "next" in value;
+}
+
+function isByteStream(value: unknown): value is ByteStream<unknown> {
+  return typeof value === "object" && value !== null && "bytes" in value && "head" in value;
+}
+
+async function sendBytes(socket: Socket, { head, bytes, stop }: ByteStream<unknown>): Promise<void> {
+  socket.on("end", stop).on("close", stop);
+  // Asked and gone.
+  if (socket.readableEnded || socket.destroyed) stop();
+  let there = await send(socket, `${JSON.stringify(head)}\n`);
+  for await (const piece of bytes) {
+    if (there) there = await send(socket, piece);
+    if (!there) break;
+  }
+  socket.end();
 }
 
 async function sendAll(socket: Socket, items: Iterable<unknown>): Promise<void> {
@@ -110,7 +139,7 @@ async function sendAll(socket: Socket, items: Iterable<unknown>): Promise<void> 
 }
 
 /** False where nobody is there any more. */
-async function send(socket: Socket, text: string): Promise<boolean> {
+async function send(socket: Socket, text: string | Uint8Array): Promise<boolean> {
   const more = socket.write(text);
   await turn();
   if (!more && !socket.destroyed && socket.writableNeedDrain)
@@ -146,5 +175,47 @@ export async function* askAll<T>(path: string, topic: Topic, request: Arguments 
       if (typeof error === "string") throw new Error(error);
       yield answer as Awaited<T>;
     }
+  }
+}
+
+/** A stream that an agent sends. */
+export interface OpenedStream<T> {
+  head: T;
+  bytes: AsyncIterable<Buffer>;
+  /** Asks for its end; what is under way still comes. */
+  stop(): void;
+}
+
+/** Asks for a stream of bytes. Rejects as `ask` does. */
+export async function openStream<T>(
+  path: string,
+  topic: Topic,
+  request: Arguments = {},
+): Promise<OpenedStream<T>> {
+  const socket = connect({ path, allowHalfOpen: true });
+  socket.write(`${JSON.stringify({ get: topic, ...request })}\n`);
+  const pieces: AsyncIterator<Buffer> = socket[Symbol.asyncIterator]();
+  let first = Buffer.alloc(0);
+  let end = -1;
+  while (end < 0) {
+    const { value, done } = await pieces.next();
+    if (done === true) throw new Error("the agent does not answer");
+    first = Buffer.concat([first, value]);
+    end = first.indexOf("\n");
+  }
+  const head = JSON.parse(first.toString("utf8", 0, end)) as T & { error?: unknown };
+  if (typeof head.error === "string") {
+    socket.destroy();
+    throw new Error(head.error);
+  }
+  return { head, bytes: rest(first.subarray(end + 1), pieces), stop: () => socket.end() };
+}
+
+async function* rest(first: Buffer, pieces: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  if (first.length > 0) yield first;
+  for (;;) {
+    const { value, done } = await pieces.next();
+    if (done === true) return;
+    yield value;
   }
 }

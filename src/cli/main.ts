@@ -36,6 +36,10 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<Command> }
     summary: "show, count and remove the flows that the agent on this node tracks",
     load: async () => (await import("./conntrack.js")).conntrackCommand(),
   },
+  capture: {
+    summary: "capture packets on their way through this node",
+    load: async () => (await import("./capture.js")).captureCommand(),
+  },
   announce: {
     summary: "show who owns which load-balancer address on the LAN",
     load: async () => (await import("./announce.js")).announceCommand(),

@@ -24,6 +24,7 @@ beforeEach(async () => {
     services: () => null,
     vteps: () => null,
     flowStats: () => null,
+    capture: () => null,
     flushFlows: async ({ protocol }) => ({ removed: protocol }),
   });
   await server.listen(path);
