@@ -10,8 +10,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { existingNamespaces } from "../../src/lab/namespaces.js";
-import { macOf, ourNamespaces } from "../../src/lab/plan.js";
+import { macOf, nodePaths, ourNamespaces } from "../../src/lab/plan.js";
 import { NODES as LAB_NODES } from "../../src/lab/walkthrough.js";
+import { commandsOf, fences, missing, words } from "../support/documents.js";
 
 const PODWIRE = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const root = process.getuid?.() === 0;
@@ -93,6 +94,36 @@ async function until(what: string, condition: () => boolean): Promise<void> {
     await sleep(100);
   }
   throw new Error(`waited in vain: ${what}`);
+}
+
+/** What asks the agent of the node that it runs on, by its directory. */
+const OF_THIS_NODE = new Set(["status", "get", "check", "announce"]);
+
+/** Runs the commands that a document shows at a place of the lab, until they print what it shows. */
+async function expectAsShown(file: string): Promise<void> {
+  const commands = fences(file)
+    .filter(({ language }) => language === "console")
+    .flatMap(commandsOf);
+  expect(commands.length, file).toBeGreaterThan(0);
+  for (const { place, prompt, text, output } of commands) {
+    const command = words(text);
+    if (OF_THIS_NODE.has(command[1]!)) command.push("--state-dir", nodePaths(prompt).stateDir);
+    const printed = () => {
+      const { stdout, stderr } = lab("exec", prompt, "--", ...command);
+      return missing(output!, stdout + stderr);
+    };
+    await expect.poll(printed, { message: place, timeout: 20_000, interval: 500 }).toBeNull();
+  }
+}
+
+/** The lines `podwire lab exec …` of a document, without those that wait for somebody. */
+function execLines(file: string): string[][] {
+  return fences(file)
+    .flatMap(commandsOf)
+    .map(({ text }) => words(text))
+    .filter(([program, name, what]) => program === "podwire" && name === "lab" && what === "exec")
+    .filter((line) => !line.includes("-it") && !line.includes("tshark"))
+    .map((line) => line.slice(2));
 }
 
 describe.skipIf(!root)("podwire lab", () => {
@@ -179,10 +210,15 @@ describe.skipIf(!root)("podwire lab", () => {
     for (const line of ["144 of 144 passed", "51 of 51 passed", "60 of 60 passed"])
       expect(stderr).toContain(line);
     for (const line of NODES) expect(stderr).toMatch(line);
+    const shown = fences("README.md").filter(({ language }) => language === "text");
+    expect(shown).toHaveLength(walk.steps.length);
+    for (const { place, lines } of shown) expect(missing(lines, stderr), place).toBeNull();
     expect(machine()).toEqual(before);
   });
 
   it("up, status, exec, walk, down", async () => {
+    const pictures = mkdtempSync(join(tmpdir(), "podwire-pictures-"));
+    onTestFinished(() => rmSync(pictures, { recursive: true }));
     expect(lab("up", "--no-install").code).toBe(0);
 
     const status = lab("status", "--json");
@@ -203,6 +239,21 @@ describe.skipIf(!root)("podwire lab", () => {
 
     // Nothing of the lab's networks is in the namespace that we are in.
     expect(machine().filter((line) => /192\.168\.2\.|10\.1\./.test(line))).toEqual([]);
+
+    // What the documents say to type, and what they show of it.
+    const balanced = lab("walk", "--step", "4", "--pictures", pictures);
+    expect(balanced.code, balanced.stdout + balanced.stderr).toBe(0);
+    await expectAsShown("README.md");
+    await expectAsShown("docs/services.md");
+    const places = existingNamespaces().length;
+    const lines = ["README.md", "docs/lab.md"].flatMap(execLines);
+    expect(lines.length).toBeGreaterThan(5);
+    for (const line of lines) {
+      const { code, stdout, stderr } = lab(...line);
+      expect(code, `${line.join(" ")}\n${stdout}${stderr}`).toBe(0);
+    }
+    expect(lab("exec", "k8s-master", "--", "kubectl", "delete", "deployment", "echo").code).toBe(0);
+    await until("the documents' pods are gone", () => existingNamespaces().length === places);
 
     // The first restart is immediate; then it waits.
     for (let attempt = 0; attempt < 2; attempt++) {
@@ -379,7 +430,7 @@ describe.skipIf(!root)("podwire lab", () => {
     });
   });
 
-  it("says which agent has ended", () => {
+  it("says which agent has ended", async () => {
     expect(lab("up", "--no-install").code).toBe(0);
     process.kill(record().agents.find((agent) => agent.node === "k8s-worker02")!.pid, "SIGKILL");
     const status = lab("status");
@@ -390,6 +441,7 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(lab("status").code).toBe(0);
     const walk = lab("walk", "--step", "3");
     expect(walk.code, walk.stdout).toBe(0);
+    await expectAsShown("docs/trace.md");
     expect(lab("restart", "k8s-worker9").stderr).toContain('no node "k8s-worker9"');
   });
 
