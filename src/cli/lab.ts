@@ -42,6 +42,7 @@ interface RunOptions {
   install: boolean;
   pictures: string;
   json?: boolean;
+  step?: string;
   once?: boolean;
   keep?: boolean;
 }
@@ -54,6 +55,15 @@ interface WalkCommandOptions {
 
 const PICTURES = "lab-pictures";
 const PICTURES_HELP = "where each step's picture is saved";
+
+function stepOption(): Option {
+  return new Option("--step <n>", "this step only").choices(STEPS.map(String));
+}
+
+/** All steps, or the one that was asked for. */
+function stepsOf(step: string | undefined): readonly Step[] {
+  return step === undefined ? STEPS : [Number(step) as Step];
+}
 
 function isRoot(): boolean {
   return process.getuid?.() === 0;
@@ -114,7 +124,7 @@ async function runCommand(options: RunOptions): Promise<number> {
   try {
     const json = options.json === true;
     code = await walkAndPrint({
-      steps: STEPS,
+      steps: stepsOf(options.step),
       json,
       signal,
       say,
@@ -352,6 +362,7 @@ export function labCommand(): Command {
     .description("up, walk, and stay until Ctrl-C")
     .option("--once", "end after the walk")
     .option("--keep", "return after the walk and leave the lab up")
+    .addOption(stepOption())
     .option("--json", "print the walk's result as JSON")
     .option("--pictures <directory>", PICTURES_HELP, PICTURES)
     .option("--no-install", noInstall)
@@ -373,13 +384,13 @@ export function labCommand(): Command {
   lab
     .command("walk")
     .description("the walkthrough's steps with their commands; exit code 1 if an answer is missing")
-    .addOption(new Option("--step <n>", "this step only").choices(STEPS.map(String)))
+    .addOption(stepOption())
     .option("--json", "print the result as JSON")
     .option("--pictures <directory>", PICTURES_HELP, PICTURES)
     .action(
       action("visit", ({ step, json = false, pictures }: WalkCommandOptions) => {
         requireRunning();
-        const steps = step === undefined ? STEPS : [Number(step) as Step];
+        const steps = stepsOf(step);
         const { signal } = new AbortController();
         return walkAndPrint({ steps, json, signal, say: progress(json), readySeconds: null, pictures });
       }),

@@ -89,7 +89,7 @@ function insideProcesses(): number[] {
 }
 
 async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt++) {
+  for (let attempt = 0; attempt < 600; attempt++) {
     if (condition()) return;
     await sleep(100);
   }
@@ -374,7 +374,7 @@ describe.skipIf(!root)("podwire lab", () => {
     let child: ChildProcess;
     let output: string;
     async function startRun(): Promise<void> {
-      child = spawn(process.execPath, [PODWIRE, "lab", "run", "--no-install"], { stdio: "pipe" });
+      child = spawn(process.execPath, [PODWIRE, "lab", "run", "--step", "1", "--no-install"], { stdio: "pipe" });
       output = "";
       for (const stream of [child.stdout!, child.stderr!]) {
         stream.setEncoding("utf8").on("data", (text: string) => {
