@@ -248,6 +248,11 @@ export class Agent {
       const record = new StateRecord(stateDir.recordFile, config.node, netns);
       agent.openFlows();
       agent.worker = await agent.startWorker();
+      agent.publisher = new ServicePublisher(agent.services, agent.worker, parts.log, agent.metrics);
+      agent.staticServices?.set(config);
+      // Before any tables: rules of before lead to podwire0, and what asks for no Service goes back to the
+      // kernel, which would refuse it.
+      await agent.publishServices();
       agent.reconciler = new Reconciler({
         ...parts,
         worker: agent.worker,
@@ -255,9 +260,6 @@ export class Agent {
         describe: (error) => (explain(error, agent.loaded) as Error).message,
       });
       await agent.reconciler.start(config);
-      agent.publisher = new ServicePublisher(agent.services, agent.worker, parts.log, agent.metrics);
-      agent.staticServices?.set(config);
-      await agent.publishServices();
       await agent.server.listen(stateDir.socketFile);
     } catch (error) {
       await agent.worker?.stop().catch(() => {});
@@ -588,8 +590,9 @@ export class Agent {
       // It may have ended while it was changing the table.
       FlowTable.adopt(this.flows.buffer);
       this.worker = await this.startWorker();
-      await this.reconciler.replaceWorker(this.worker);
+      // As at the start, before any tables.
       if (this.publisher !== null) await this.noteServices(this.publisher.replaceWorker(this.worker));
+      await this.reconciler.replaceWorker(this.worker);
       this.parts.log.info({}, "the dataplane runs again");
     } catch (error) {
       this.parts.log.error({ err: error }, "could not start the dataplane worker; will try again");

@@ -7,7 +7,8 @@
  *
  * The flows come last: as long as a thread has the image of before, it could begin another to the
  * same backend. Routes to backends are the table image's matter; who has a new one of both publishes
- * that first, so that no Service leads where there is no route yet. An endpoint leaves its Service
+ * that first, so that no Service leads where there is no route yet; but for a new worker, which forwards
+ * nothing before its first tables. An endpoint leaves its Service
  * before its pod ends, so that the other way round nothing is to be gained.
  */
 import type { RemovedBackend, Services } from "../desired/services.js";
