@@ -6,9 +6,14 @@
   names.py udp HOST PORT FROM       asks from port FROM every 50 ms, prints each answer
   names.py tcp HOST PORT            asks once, prints the answer
   names.py keep HOST PORT           asks on one connection every 50 ms, prints each answer
+  names.py many PORT LIMIT HOST...  asks on a connection of its own every 50 ms, each host in turn, until
+                                    SIGTERM, and waits LIMIT seconds for each answer; prints each answer,
+                                    or "failed" and why; exit status 1 where one failed
 
 Servers print "ready" once they listen.
 """
+import itertools
+import signal
 import socket
 import sys
 import threading
@@ -77,4 +82,35 @@ def keep(host, port):
             time.sleep(INTERVAL)
 
 
-{"serve": serve, "udp": udp, "tcp": tcp, "keep": keep}[sys.argv[1]](*sys.argv[2:])
+def many(port, limit, *hosts):
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    failures = []
+
+    def ask(host):
+        begun = time.monotonic()
+        try:
+            with socket.create_connection((host, int(port)), timeout=float(limit)) as connection:
+                connection.sendall(b"who\n")
+                connection.settimeout(max(begun + float(limit) - time.monotonic(), 0.001))
+                answer = connection.recv(2048).decode().strip()
+            if answer == "":
+                raise OSError("closed without an answer")
+            say(answer)
+        except OSError as error:
+            failures.append(error)
+            say(f"failed after {time.monotonic() - begun:.1f} s: {host}: {error}")
+
+    threads = []
+    for n in itertools.count():
+        if stop.wait(INTERVAL):
+            break
+        threads = [each for each in threads if each.is_alive()]
+        threads.append(threading.Thread(target=ask, args=(hosts[n % len(hosts)],)))
+        threads[-1].start()
+    for each in threads:
+        each.join()
+    sys.exit(1 if failures else 0)
+
+
+{"serve": serve, "udp": udp, "tcp": tcp, "keep": keep, "many": many}[sys.argv[1]](*sys.argv[2:])
