@@ -16,7 +16,7 @@ import {
   parseIpv4,
 } from "../model/ipv4.js";
 import { POD_PORT } from "../model/podPort.js";
-import type { Facts } from "./facts.js";
+import type { Facts, Wanted } from "./facts.js";
 import { type Chain, seesIpv4 } from "./firewall.js";
 import type { Listener } from "./sockets.js";
 
@@ -33,6 +33,10 @@ export interface Finding {
 
 const HEALTHZ_PORT = 10256;
 const BFD_PORT = 3784;
+const METRICS_PORT = 9475;
+const CLUSTER_METRICS_PORT = 9476;
+const PAGE_PORT = 9477;
+const LOOPBACK_ADDRESS = "127.0.0.1";
 /** VXLAN, UDP, IPv4 and the inner Ethernet header. */
 const VXLAN_OVERHEAD = 50;
 /** What an IPv4 host must be able to take, and the overhead. */
@@ -142,47 +146,83 @@ const mtu: Check = (facts) => {
   return ok(`${link.name} has an MTU of ${link.mtu}: pods get ${inner}. All nodes should say the same`);
 };
 
-const ports: Check = (facts) => {
-  const { wanted, links, listeners } = facts;
-  const vxlan = links.filter(({ kind }) => kind === "vxlan").map(({ name }) => name);
-  const needed: [Listener["protocol"], number, string, string][] = [
-    ["udp", wanted.vxlanPort, "VXLAN", "Choose another port on all nodes: --vxlan-port"],
-    ["udp", BFD_PORT, "BFD between nodes", ""],
-    ["tcp", HEALTHZ_PORT, "/healthz", "Serve it elsewhere: --healthz-bind-address"],
+/** A port that podwire listens on. */
+interface NeededPort {
+  protocol: Listener["protocol"];
+  l4Port: number;
+  purpose: string;
+  /** How to have another one; "" where there is no choice. */
+  choice: string;
+  /** Where it listens: on the LAN, or for this machine alone. */
+  on: "lan" | "loopback";
+  /** Whether the node works without: only what the port is for is missing. */
+  optional: boolean;
+}
+
+/** What listens here: an agent, on a master also the API server, and the page for whoever starts it. */
+function neededPorts({ vxlanPort, runPods, apiPort }: Wanted): NeededPort[] {
+  const lan = { on: "lan", optional: false } as const;
+  const loopback = { protocol: "tcp", on: "loopback", optional: true } as const;
+  const vxlan = "Choose another port on all nodes: --vxlan-port";
+  const healthz = "Serve it elsewhere: --healthz-bind-address";
+  const ports: NeededPort[] = [
+    { protocol: "udp", l4Port: vxlanPort, purpose: "VXLAN", choice: vxlan, ...lan },
+    { protocol: "udp", l4Port: BFD_PORT, purpose: "BFD between nodes", choice: "", ...lan },
+    { protocol: "tcp", l4Port: HEALTHZ_PORT, purpose: "/healthz", choice: healthz, ...lan },
   ];
-  if (wanted.runPods) needed.push(["tcp", POD_PORT, "pods' logs and commands", "Choose another: --pod-port"]);
-  if (wanted.apiPort !== 0)
-    needed.push(["tcp", wanted.apiPort, "the API server", "Choose another: podwire install --api-port"]);
-  const taken = needed.flatMap(([protocol, l4Port, purpose, remedy]) => {
-    const holder = listeners.find(
-      (each) =>
-        each.protocol === protocol &&
-        each.l4Port === l4Port &&
-        (each.address === "0.0.0.0" || wanted.address === null || each.address === wanted.address) &&
-        !isOurs(each),
-    );
+  if (runPods) {
+    const choice = "Choose another: --pod-port";
+    ports.push({ protocol: "tcp", l4Port: POD_PORT, purpose: "pods' logs and commands", choice, ...lan });
+  }
+  if (apiPort !== 0) {
+    const choice = "Choose another: podwire install --api-port";
+    ports.push({ protocol: "tcp", l4Port: apiPort, purpose: "the API server", choice, ...lan });
+  }
+  const metrics = "Serve them elsewhere: --metrics 127.0.0.1:PORT";
+  ports.push({ l4Port: METRICS_PORT, purpose: "the agent's metrics", choice: metrics, ...loopback });
+  if (apiPort !== 0) {
+    const purpose = "the API server's metrics";
+    ports.push({ l4Port: CLUSTER_METRICS_PORT, purpose, choice: metrics, ...loopback });
+  }
+  const page = "Serve it elsewhere: podwire ui --port PORT";
+  ports.push({ l4Port: PAGE_PORT, purpose: "the page of podwire ui", choice: page, ...loopback });
+  return ports;
+}
+
+/** Whether a socket keeps ours from its port. */
+function holds(listener: Listener, { protocol, l4Port, on }: NeededPort, { address }: Wanted): boolean {
+  if (listener.protocol !== protocol || listener.l4Port !== l4Port || isOurs(listener)) return false;
+  if (listener.address === "0.0.0.0") return true;
+  if (on === "loopback") return listener.address === LOOPBACK_ADDRESS;
+  return address === null || listener.address === address;
+}
+
+const ports: Check = ({ wanted, links, listeners }) => {
+  const vxlan = links.filter(({ kind }) => kind === "vxlan").map(({ name }) => name);
+  const needed = neededPorts(wanted);
+  const taken = needed.flatMap((port) => {
+    const holder = listeners.find((listener) => holds(listener, port, wanted));
     if (holder === undefined) return [];
-    const who =
-      holder.owner !== null
+    const { protocol, l4Port, purpose, choice, optional } = port;
+    const kernels = holder.owner === null && protocol === "udp" && vxlan.length > 0;
+    const who = kernels
+      ? `the kernel's vxlan device ${vxlan.join(", ")}`
+      : holder.owner !== null
         ? `${holder.owner.command} (process ${holder.owner.pid})`
-        : protocol === "udp" && vxlan.length > 0
-          ? `the kernel's vxlan device ${vxlan.join(", ")}`
-          : "a process that cannot be seen from here";
-    const free =
-      holder.owner === null && protocol === "udp" && vxlan.length > 0
-        ? `ip link delete ${vxlan[0]}`
-        : "Stop it, or move it.";
+        : "a process that cannot be seen from here";
+    const free = kernels ? `ip link delete ${vxlan[0]}` : "Stop it, or move it.";
+    const found = optional ? warning : error;
     return [
-      error(
+      found(
         `${protocol} port ${l4Port} (${purpose}) is taken by ${who}`,
         free,
-        ...(remedy === "" ? [] : [remedy]),
+        ...(choice === "" ? [] : [choice]),
       ),
     ];
   });
   return taken.length > 0
     ? taken
-    : ok(`ports ${needed.map(([protocol, port]) => `${protocol} ${port}`).join(", ")}`);
+    : ok(`ports ${needed.map(({ protocol, l4Port }) => `${protocol} ${l4Port}`).join(", ")}`);
 };
 
 const sysctls: Check = (facts) => {
@@ -501,9 +541,11 @@ function routeText({ destination, gateway, index }: RouteInfo, links: readonly L
   return words.join(" ");
 }
 
-/** An agent or API server of podwire: `… dist/cli/main.js agent …`, or `podwire agent …`. */
+/** One of podwire's that listen: `… dist/cli/main.js agent …`, or `podwire agent …`. */
+const OURS = /(podwire|cli\/main\.js)\S* (agent|apiserver|controller|(lab )?ui)\b/;
+
 function isOurs({ owner }: Listener): boolean {
-  return owner !== null && /(podwire|cli\/main\.js)\S* (agent|apiserver)\b/.test(owner.command);
+  return owner !== null && OURS.test(owner.command);
 }
 
 /** Whether a rule of either program accepts. */

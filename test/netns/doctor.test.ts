@@ -60,12 +60,16 @@ describe.skipIf(netnsUnavailable() !== "")("doctor", () => {
     expect(code).toBe(1);
     await net.exec(node, "ip", ["link", "del", "flannel.1"]);
 
-    const listener = "require('net').createServer().listen(10256, () => console.log('listens'))";
+    const listener =
+      "const {createServer} = require('net'); const listen = (...at) => new Promise((done) => createServer().listen(...at, done));" +
+      "listen(10256).then(() => listen(9475, '127.0.0.1')).then(() => console.log('listens'))";
     const held = net.spawn(node, process.execPath, ["-e", listener]);
     await expect.poll(() => held.stdout, { timeout: 10_000 }).toContain("listens");
-    expect((await doctor()).of("ports")[0]?.message).toMatch(
-      /tcp port 10256 .* by .*createServer.* \(process \d+\)/,
-    );
+    const by = ".* by .*createServer.* \\(process \\d+\\)";
+    expect((await doctor()).of("ports")).toMatchObject([
+      { severity: "error", message: expect.stringMatching(`tcp port 10256 ${by}`) },
+      { severity: "warning", message: expect.stringMatching(`tcp port 9475 ${by}`) },
+    ]);
     await held.stop();
   });
 

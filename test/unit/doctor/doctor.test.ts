@@ -202,6 +202,41 @@ describe("ports", () => {
     expect(only({ listeners }, "ports").severity).toBe("ok");
     expect(only({ listeners, wanted: { ...WELL.wanted, apiPort: 6443 } }, "ports").message).toContain("6443");
   });
+
+  const tcp = (l4Port: number, address: string) => ({
+    ...listener,
+    protocol: "tcp" as const,
+    l4Port,
+    address,
+    owner: { pid: 5, command: "/usr/bin/prometheus" },
+  });
+
+  it.each([
+    [3784, "udp", "error", "BFD"],
+    [10250, "tcp", "error", "logs"],
+    [9475, "tcp", "warning", "the agent's metrics"],
+    [9476, "tcp", "warning", "the API server's metrics"],
+    [9477, "tcp", "warning", "podwire ui"],
+  ] as const)("%i (%s) in other hands: %s", (l4Port, protocol, severity, purpose) => {
+    const wanted = { ...WELL.wanted, apiPort: 6443 };
+    const finding = only({ wanted, listeners: [{ ...tcp(l4Port, "0.0.0.0"), protocol }] }, "ports");
+    expect(finding.severity).toBe(severity);
+    expect(finding.message).toContain(purpose);
+    expect(finding.message).toContain("/usr/bin/prometheus (process 5)");
+  });
+
+  it("looks on loopback for what is served there alone, and on a master for the API server's", () => {
+    const master = { ...WELL.wanted, apiPort: 6443 };
+    expect(only({ listeners: [tcp(9475, "192.168.2.31"), tcp(9477, "10.0.2.15")] }, "ports").severity).toBe(
+      "ok",
+    );
+    expect(only({ listeners: [tcp(9475, "127.0.0.1")] }, "ports").message).toContain("9475");
+    expect(only({ listeners: [tcp(10250, "127.0.0.1")] }, "ports").severity).toBe("ok");
+    expect(only({ listeners: [tcp(9476, "127.0.0.1")] }, "ports").severity).toBe("ok");
+    expect(only({ wanted: master, listeners: [tcp(9476, "127.0.0.1")] }, "ports").message).toContain("9476");
+    const ui = { pid: 6, command: "/usr/bin/node /opt/podwire/dist/cli/main.js lab ui" };
+    expect(only({ listeners: [{ ...tcp(9477, "127.0.0.1"), owner: ui }] }, "ports").severity).toBe("ok");
+  });
 });
 
 describe("packet filters", () => {
