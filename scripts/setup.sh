@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs the system's programs that are missing for what you want to do:
-#   sh scripts/setup.sh [lab|test|bench|node|master]
+#   sh scripts/setup.sh [lab|test|bench|node|master|kubectl]
 # lab: a compiler and Python for the native part (the lab installs its own programs when it runs)
 # test: also every program that the tests call; bench: also the load generators
-# node: what a node needs that runs pods, without a compiler; master: also kubectl
+# node: what a node needs that runs pods, without a compiler; master: also kubectl; kubectl: that alone
 # Does nothing when all are there. Debian, Ubuntu and their relatives.
 set -eu
 # shellcheck disable=SC2086 # lists of words are meant to be split
@@ -16,8 +16,9 @@ case "${1:-lab}" in
   lab) wanted=$BUILD ;;
   test) wanted="$BUILD $TEST" ;;
   node | master) wanted=$LAB ;;
+  kubectl) wanted= ;;
   bench) wanted="$BUILD $TEST wrk:wrk redis-benchmark:redis-tools nft:nftables iptables-nft-restore:iptables keepalived:keepalived" ;;
-  *) echo "usage: sh scripts/setup.sh [lab|test|bench|node|master]" >&2; exit 2 ;;
+  *) echo "usage: sh scripts/setup.sh [lab|test|bench|node|master|kubectl]" >&2; exit 2 ;;
 esac
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

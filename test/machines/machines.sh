@@ -2,7 +2,7 @@
 # Machines to provision where there are no virtual ones: Debian 12 roots made by debootstrap, each with its own init
 # (systemd, by systemd-nspawn), network namespace and sshd. They look as Vagrant's do: eth0 is a NAT interface
 # with the same address everywhere, eth1 the private network. As root:
-#   sh machines.sh up                 makes and starts k8s-master, k8s-worker01 to 03, and pc
+#   sh machines.sh up [NAME:ADDRESS…] makes and starts k8s-master, k8s-worker01 to 03, and pc, or those named
 #   sh machines.sh exec CMD…          runs a command where the machines are reached: on 192.168.2.1, with $SSH_CONFIG
 #   sh machines.sh provision [ARGS…]  vagrant/ssh.sh on them
 #   sh machines.sh down               ends them, and forgets everything but the base root
@@ -13,6 +13,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 state=${PODWIRE_MACHINES:-/var/tmp/podwire-machines}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 MACHINES="k8s-master:192.168.2.30 k8s-worker01:192.168.2.31 k8s-worker02:192.168.2.32 k8s-worker03:192.168.2.33 pc:192.168.2.10"
+# Which ones are up, for down.
+if [ -e "$state/machines" ]; then MACHINES=$(cat "$state/machines"); fi
 # What a box of a cloud has.
 PACKAGES=systemd,systemd-sysv,dbus,openssh-server,sudo,iproute2,ca-certificates,curl,netbase,kmod,procps,iputils-ping
 export SSH_CONFIG="$state/ssh_config"
@@ -78,7 +80,9 @@ reachable() {
 
 up() {
   [ ! -e /run/netns/pwm-lan ] || { echo "machines are up already, or were left behind: sh $0 down" >&2; exit 1; }
+  if [ $# -gt 0 ]; then MACHINES=$*; fi
   base
+  echo "$MACHINES" > "$state/machines"
   [ -e "$state/key" ] || ssh-keygen -q -t ed25519 -N '' -f "$state/key"
   ip netns add pwm-lan
   ip -n pwm-lan link set lo up
@@ -108,7 +112,8 @@ END
       sleep 0.5
     done
   done
-  echo "five machines are up; SSH_CONFIG=$SSH_CONFIG"
+  # shellcheck disable=SC2086 # a list of words
+  echo "$(printf '%s\n' $MACHINES | wc -l) machines are up; SSH_CONFIG=$SSH_CONFIG"
 }
 
 # Asks a process to end whose number is recorded: systemd-nspawn then shuts its machine down.
@@ -151,11 +156,11 @@ down() {
     rm -rf "${state:?}/$name"
   done
   if [ -e /run/netns/pwm-lan ]; then ip netns del pwm-lan; fi
-  rm -f "$SSH_CONFIG" "$state/key" "$state/key.pub"
+  rm -f "$SSH_CONFIG" "$state/key" "$state/key.pub" "$state/machines"
 }
 
 case ${1:-} in
-  up) up ;;
+  up) shift; up "$@" ;;
   exec) shift; exec ip netns exec pwm-lan "$@" ;;
   provision) shift; exec ip netns exec pwm-lan sh "$here/../../vagrant/ssh.sh" -F "$SSH_CONFIG" "$@" ;;
   down) down ;;

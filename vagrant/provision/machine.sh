@@ -1,12 +1,13 @@
 #!/bin/sh
 # First step on every machine, as root: Node.js 20 or newer, and the programs that a node needs.
-#   sh machine.sh node|master|pc
+#   sh machine.sh node|master|pc|lab
+# lab: Node.js and kubectl alone; podwire's lab installs its own programs.
 # Where a machine reaches no download site, files in the folder vagrant/cache of the working copy serve instead:
 #   node-v*-linux-x64.tar.gz (or .tar.xz)   a tarball of nodejs.org
 #   kubectl                                 the program
 # http_proxy and https_proxy are passed on to apt, npm and curl. May be repeated.
 set -eu
-role=${1:?node, master or pc}
+role=${1:?node, master, pc or lab}
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$(dirname "$here")/cache
 setup=$(dirname "$(dirname "$here")")/scripts/setup.sh
@@ -68,11 +69,12 @@ has_node || {
   exit 1
 }
 
-if [ "$role" = master ] && [ -e "$cache/kubectl" ] && ! command -v kubectl > /dev/null; then
+case $role in master | lab) needs_kubectl=yes ;; *) needs_kubectl= ;; esac
+if [ -n "$needs_kubectl" ] && [ -e "$cache/kubectl" ] && ! command -v kubectl > /dev/null; then
   install -m 755 "$cache/kubectl" /usr/local/bin/kubectl
 fi
-sh "$setup" "$role"
-if [ "$role" = master ] && ! command -v kubectl > /dev/null; then
+if [ "$role" = lab ]; then sh "$setup" kubectl; else sh "$setup" "$role"; fi
+if [ -n "$needs_kubectl" ] && ! command -v kubectl > /dev/null; then
   echo "There is no kubectl: put one into vagrant/cache." >&2
   exit 1
 fi
