@@ -3,14 +3,15 @@
  * it gets up again after everything was killed. Needs root, like all namespace tests.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { existingNamespaces } from "../../src/lab/namespaces.js";
-import { macOf, nodePaths, ourNamespaces } from "../../src/lab/plan.js";
+import { macOf, namespacePath, nodePaths, ourNamespaces } from "../../src/lab/plan.js";
+import { isAlive, type ProcessId, startTimeOf } from "../../src/lab/processes.js";
 import { NODES as LAB_NODES } from "../../src/lab/walkthrough.js";
 import { commandsOf, fences, missing, words } from "../support/documents.js";
 
@@ -54,15 +55,80 @@ function lab(...args: string[]): { code: number | null; stdout: string; stderr: 
   return { code: status, stdout, stderr };
 }
 
+/** Of the kernel's settings what counts, is used up or changes by itself. */
+const RESTLESS =
+  /^(fs\.(dentry|inode|file-nr|aio-nr|quota)|kernel\.(random|ns_last_pid|pty\.nr|perf_)|net\.netfilter\.nf_conntrack_count)/;
+
 /**
  * What has to be the same before and after. Namespaces that are not the lab's are left out: other
  * programs on the machine make and remove theirs meanwhile.
  */
 function machine(): string[] {
-  const lists = [["-o", "link"], ["rule"], ["route"], ["-6", "rule"], ["-6", "route"]];
+  const lists = [
+    ["-o", "link"],
+    ["-brief", "address"],
+    ["rule"],
+    ["route", "show", "table", "all"],
+    ["-6", "rule"],
+    ["-6", "route", "show", "table", "all"],
+  ];
   const ip = (list: string[]) => execFileSync("ip", list, { encoding: "utf8" }).split("\n").sort();
   const namespaces = ip(["netns"]).map((line) => line.split(" ")[0]!);
-  return [...ourNamespaces(namespaces), ...lists.flatMap(ip)];
+  // Some cannot be read by anybody; that fails the command, and its output is good.
+  const settings = spawnSync("sysctl", ["-a"], { encoding: "utf8", maxBuffer: 1 << 26 }).stdout.split("\n");
+  return [
+    ...ourNamespaces(namespaces),
+    ...lists.flatMap(ip),
+    ...settings.filter((line) => !RESTLESS.test(line)).sort(),
+    ...["/run/podwire", "/var/lib/podwire", "/run/podwire-lab", "/run/podwire-lab.lock"].filter(existsSync),
+  ];
+}
+
+/** What a lab is known by while it is up; whatever on the machine bears one of these names is its own. */
+interface Traces {
+  /** Its directory, its namespaces' paths, and the UIDs of its pods. */
+  names: string[];
+  processes: ProcessId[];
+}
+
+function traces(): Traces {
+  const { owner, agents, services } = record();
+  const recorded = [...(owner === null ? [] : [owner]), ...agents, ...services];
+  const namespaces = existingNamespaces();
+  return {
+    names: [
+      "/run/podwire-lab",
+      ...namespaces.map(namespacePath),
+      ...namespaces.flatMap((name) => /^podwire-pod-(.+)$/.exec(name)?.[1] ?? []),
+    ],
+    processes: [...new Set([...recorded.map(({ pid }) => pid), ...insideProcesses()])].map((pid) => ({
+      pid,
+      startTime: startTimeOf(pid) ?? 0,
+    })),
+  };
+}
+
+/** What of a lab is still on the machine: processes, mounts (namespaces of all kinds are some), cgroups, files. */
+function left({ names, processes }: Traces): string[] {
+  const bearing = (text: string) => names.some((name) => text.includes(name));
+  const output = (command: string, ...args: string[]) =>
+    spawnSync(command, args, { encoding: "utf8", maxBuffer: 1 << 26 })
+      .stdout.split("\n")
+      .filter(Boolean);
+  const cgroups = output("find", "/sys/fs/cgroup", "-type", "d", "-path", "*/podwire*");
+  const files = ["/run", "/var/lib", tmpdir()].flatMap((root) => output("find", root, "-maxdepth", "3"));
+  return [
+    ...processes.filter(isAlive).map(({ pid }) => `process ${pid}`),
+    // Others have a /run/podwire-lab of their own: users' labs.
+    ...output("ps", "-eo", "args").filter((command) => names.slice(1).some((name) => command.includes(name))),
+    ...output("cat", "/proc/self/mountinfo").filter(bearing),
+    ...cgroups.filter(bearing),
+    // The pods' parent goes with the last of them, which may be another agent's.
+    ...cgroups.filter(
+      (path) => /\/podwire$/.test(path) && !cgroups.some((each) => each.startsWith(`${path}/`)),
+    ),
+    ...files.filter(bearing),
+  ];
 }
 
 /** Of the page's view of the cluster. */
@@ -88,8 +154,8 @@ function insideProcesses(): number[] {
   );
 }
 
-async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 600; attempt++) {
+async function until(what: string, condition: () => boolean, deadlineMs = 60_000): Promise<void> {
+  for (const end = performance.now() + deadlineMs; performance.now() < end; ) {
     if (condition()) return;
     await sleep(100);
   }
@@ -135,8 +201,6 @@ describe.skipIf(!root)("podwire lab", () => {
   afterEach(() => {
     lab("down");
     expect(machine()).toEqual(before);
-    expect(existsSync("/run/podwire-lab")).toBe(false);
-    expect(existsSync("/run/podwire-lab.lock")).toBe(false);
   });
   afterAll(() => {
     lab("down");
@@ -269,7 +333,17 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(failures[0]!.reason).toContain("refused");
     expect(lab("status").code).toBe(1);
 
+    const ours = traces();
+    // What is looked for is there.
+    const there = left(ours).join("\n");
+    expect(there).toMatch(/^process \d+$/m);
+    expect(there).toMatch(/nsfs/);
+    expect(there).toMatch(/^\/run\/podwire-lab\/lab\.json$/m);
+    expect(there).toMatch(/conmon .*\/run\/podwire-lab/);
+    if (existsSync("/sys/fs/cgroup")) expect(there).toMatch(/^\/sys\/fs\/cgroup\/.*\/podwire\/.{36}$/m);
     expect(lab("down").stdout).toContain("18 namespaces removed");
+    expect(left(ours)).toEqual([]);
+    expect(machine()).toEqual(before);
     expect(lab("down")).toMatchObject({ code: 0, stdout: "The lab is down.\n" });
     expect(lab("status").code).toBe(1);
     expect(lab("exec", "pc", "--", "true").stderr).toContain("the lab is not up");
@@ -374,14 +448,17 @@ describe.skipIf(!root)("podwire lab", () => {
     let child: ChildProcess;
     let output: string;
     async function startRun(): Promise<void> {
-      child = spawn(process.execPath, [PODWIRE, "lab", "run", "--step", "1", "--no-install"], { stdio: "pipe" });
+      child = spawn(process.execPath, [PODWIRE, "lab", "run", "--step", "1", "--no-install"], {
+        stdio: "pipe",
+      });
       output = "";
       for (const stream of [child.stdout!, child.stderr!]) {
         stream.setEncoding("utf8").on("data", (text: string) => {
           output += text;
         });
       }
-      await until("run is up", () => output.includes("Ctrl-C ends it.") || child.exitCode !== null);
+      const settled = () => output.includes("Ctrl-C ends it.") || child.exitCode !== null;
+      await until("run is up", settled, 90_000);
       expect(child.exitCode, output).toBeNull();
     }
     const ended = () => until("run has ended", () => child.exitCode !== null || child.signalCode !== null);
@@ -399,19 +476,24 @@ describe.skipIf(!root)("podwire lab", () => {
 
     it("with everything in it: up and down work", async () => {
       await startRun();
-      for (const pid of [child.pid!, ...insideProcesses()]) process.kill(pid, "SIGKILL");
+      const killed = traces();
+      for (const { pid } of killed.processes) process.kill(pid, "SIGKILL");
       await ended();
       const up = lab("up", "--no-install");
       expect(up.code, up.stderr).toBe(0);
+      const again = traces();
       expect(lab("down").code).toBe(0);
+      expect([...left(killed), ...left(again)]).toEqual([]);
       expect(machine()).toEqual(before);
     });
 
     it("with everything in it: down alone clears", async () => {
       await startRun();
-      for (const pid of [child.pid!, ...insideProcesses()]) process.kill(pid, "SIGKILL");
+      const killed = traces();
+      for (const { pid } of killed.processes) process.kill(pid, "SIGKILL");
       await ended();
       expect(lab("down").stdout).toContain("18 namespaces removed");
+      expect(left(killed)).toEqual([]);
     });
 
     it("by Ctrl-C: clears up itself", async () => {
@@ -493,6 +575,18 @@ describe.skipIf(!root)("podwire lab", () => {
       const { status, stderr } = asUser(tun("0600"), "run", "--once");
       expect(status).toBe(1);
       expect(stderr).toContain("/dev/net/tun is closed to users (mode 0600)");
+    });
+
+    it("down removes the record of a lab that was killed", ({ skip }) => {
+      if (!possible())
+        skip("nobody may not read this checkout, or the kernel has no user namespaces for users");
+      const file = join(tmpdir(), "podwire-lab-65534.json");
+      // A process of that number and start time never was.
+      writeFileSync(file, JSON.stringify({ pid: 1, startTime: 1 }), { mode: 0o600 });
+      onTestFinished(() => rmSync(file, { force: true }));
+      chownSync(file, 65534, 65534);
+      expect(asUser("true", "down").status).toBe(0);
+      expect(existsSync(file)).toBe(false);
     });
 
     it("run --once works where it is open", ({ skip }) => {
