@@ -8,7 +8,7 @@ const USAGE = `npm run bench -- micro | control | net | service | failover [opti
 
   micro     the dataplane's parts without I/O: ns per operation
   control   a thousand nodes, ten thousand services, and a change of one: objects to tables
-  net       podwire beside the kernel's vxlan: throughput, packet rate, latency
+  net       podwire beside the kernel's vxlan: throughput, packet rate, latency; --target vagrant: across VMs
   service   podwire beside kube-proxy-shaped iptables and nftables rules
   failover  how long an address is away when its owner fails, beside keepalived
 
@@ -16,7 +16,10 @@ const USAGE = `npm run bench -- micro | control | net | service | failover [opti
 
 const [kind, ...args] = process.argv.slice(2);
 // Loaded when asked for: one needs the native binding, the other does not.
-if (kind === "net") {
+if (kind === "net" && args.some((arg) => /^--target(=|$)/.test(arg))) {
+  const { runOnMachines } = await import("./net/machines/run.js");
+  process.exitCode = await runOnMachines(args, checkout());
+} else if (kind === "net") {
   const { runNet } = await import("./net/run.js");
   process.exitCode = await runNet(args, checkout());
 } else if (kind === "micro") {

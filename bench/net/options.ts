@@ -29,6 +29,7 @@ export const NET_HELP = `npm run bench -- net [options]
   --metrics off,on  podwire without metrics, with metrics that are read each second, or each (default off)
   --lan a,b         ${LAN_KINDS.join(",")} (default both)
   --json FILE       write the raw figures to FILE
+  --target vagrant  across machines instead; --target vagrant --help lists the options
 
 Needs root and iproute2, iperf3, iputils-ping, wrk, nginx, ethtool and tcpdump.`;
 

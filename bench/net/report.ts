@@ -85,10 +85,16 @@ export function wireHolds(check: WireCheck): boolean {
   return check.frames > 0 && check.longest <= LONGEST_WIRE_FRAME;
 }
 
-function formatRatios(result: LanResult, measures: readonly Measure[], variants: readonly Variant[]): string {
+/** Each variant's figures in proportion to the kernel's, beside what is wanted of those that have targets. */
+export function formatRatios(
+  result: Records,
+  measures: readonly Measure[],
+  variants: readonly Variant[],
+): string {
   const columns = variants.filter((variant) => variant.key !== BASE_KEY);
+  const targeted = columns.some(({ target }) => target !== null);
   return renderTable({
-    head: ["", ...columns.map((variant) => variant.title), "floor", "goal"],
+    head: ["", ...columns.map((variant) => variant.title), ...(targeted ? ["floor", "goal"] : [])],
     rows: figuresOf(measures).map((figure) => [
       figure.title,
       ...columns.map((variant) => {
@@ -98,7 +104,7 @@ function formatRatios(result: LanResult, measures: readonly Measure[], variants:
         const mark = target === undefined ? "" : ` ${MARKS[judge(summary.median, target, figure.better)]}`;
         return formatSummary(summary, 2) + mark;
       }),
-      ...formatTargets(figure, columns),
+      ...(targeted ? formatTargets(figure, columns) : []),
     ]),
   });
 }
@@ -131,8 +137,9 @@ function formatTargets(figure: Figure, columns: readonly Variant[]): [string, st
   return [joined(targets.map((target) => target.floor)), joined(targets.map((target) => target.goal))];
 }
 
-function formatFigures(
-  result: LanResult,
+/** The figures themselves. */
+export function formatFigures(
+  result: Records,
   measures: readonly Measure[],
   variants: readonly Variant[],
 ): string {
@@ -196,10 +203,10 @@ function figuresOf(measures: readonly Measure[]): Figure[] {
   return measures.flatMap((measure) => measure.figures);
 }
 
-function series(result: LanResult, variant: Variant, figure: Figure): Series {
+function series(result: Records, variant: Variant, figure: Figure): Series {
   return result.values[variant.key]?.[figure.key] ?? [];
 }
 
-function baseSeries(result: LanResult, figure: Figure): Series {
+function baseSeries(result: Records, figure: Figure): Series {
   return result.values[BASE_KEY]?.[figure.key] ?? [];
 }
