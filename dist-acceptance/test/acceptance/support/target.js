@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { sshCommand } from "../../support/ssh.js";
 import { settingsOf } from "./settings.js";
 const PODWIRE = fileURLToPath(new URL("../../../../dist/cli/main.js", import.meta.url));
 /** Every command has ended by then, also on emulated machines. */
@@ -46,12 +47,7 @@ function commandLine(place, script) {
         return [process.execPath, PODWIRE, "lab", "exec", place, "--", "sh", "-c", script];
     if (place === "pc" && !SETTINGS.pc)
         return ["sh", "-c", script];
-    const config = SETTINGS.sshConfig === "" ? [] : ["-F", SETTINGS.sshConfig];
-    // One connection to a machine serves every command: its name is short, as a socket's path has to be.
-    const shared = ["-o", "ControlMaster=auto", "-o", "ControlPath=/tmp/podwire-%C", "-o", "ControlPersist=30"];
-    const quoted = `'${script.replaceAll("'", "'\\''")}'`;
-    const asRoot = `if [ "$(id -u)" -eq 0 ]; then exec sh -c ${quoted}; else exec sudo -n sh -c ${quoted}; fi`;
-    return ["ssh", ...config, ...shared, "-o", "BatchMode=yes", place, asRoot];
+    return sshCommand(SETTINGS.sshConfig, place, script);
 }
 function run(command, input) {
     return new Promise((resolve, reject) => {
