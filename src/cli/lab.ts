@@ -34,7 +34,14 @@ import {
 import { runAttached } from "../lab/processes.js";
 import { table } from "../lab/render.js";
 import { completePath, ensureKubectl, ensurePrograms, ensureTun, REQUIREMENTS } from "../lab/requirements.js";
-import { findHolder, isInside, manageInside, onStopFromOutside, runInside } from "../lab/rootless.js";
+import {
+  findHolder,
+  forgetHolder,
+  isInside,
+  manageInside,
+  onStopFromOutside,
+  runInside,
+} from "../lab/rootless.js";
 import { DAEMON_SETS, NODES } from "../lab/walkthrough.js";
 import { STEPS, type Step, walkAndPrint } from "./labWalk.js";
 
@@ -320,7 +327,10 @@ async function dispatch(entry: Entry, args: readonly string[], work: () => Promi
     return manageInside(args, true);
   }
   const holder = findHolder();
-  if (holder === null) return withoutLab(entry, args);
+  if (holder === null) {
+    if (entry === "manage") forgetHolder();
+    return withoutLab(entry, args);
+  }
   return entry === "manage" ? manageInside(args, false) : runInside(holder, args);
 }
 

@@ -43,7 +43,7 @@ export function findHolder(): ProcessId | null {
 }
 
 /** Removes the record of a holder that was killed; with it everything in its lab has ended. */
-function forgetHolder(): void {
+export function forgetHolder(): void {
   const file = holderFile();
   if (statSync(file, { throwIfNoEntry: false })?.uid === process.getuid!()) rmSync(file, { force: true });
 }
@@ -140,10 +140,7 @@ export function runInside(holder: ProcessId, labArguments: readonly string[]): P
  */
 export async function manageInside(labArguments: readonly string[], start: boolean): Promise<number> {
   const holder = findHolder() ?? (start ? await startHolder() : null);
-  if (holder === null) {
-    forgetHolder();
-    return 0;
-  }
+  if (holder === null) return 0;
   const [program, ...rest] = enterCommand(holder, labArguments);
   const child = spawn(program!, rest, {
     // Away from the terminal's Ctrl-C, which would end nsenter and leave its child alone.
