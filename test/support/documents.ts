@@ -118,7 +118,7 @@ export function simpleCommands(text: string): string[][] {
 
 /**
  * A line of output without what differs from one run of the lab to the next: the ends of pods' names,
- * ClusterIPs, times, which pod answered and how often, who owns an address at this moment, what curl calls
+ * ClusterIPs, times, which of a DaemonSet's pods is listed where, which pod answered and how often, who owns an address at this moment, what curl calls
  * an error, and how wide columns are.
  */
 export function normalise(line: string): string {
@@ -133,6 +133,7 @@ export function normalise(line: string): string {
     .replace(/^(\S+-ds-\*) on k8s-\w+$/, "$1 on *")
     .replace(/is announced by .*/, "is announced by *")
     .replace(/\s+/g, " ")
+    .replace(/^(\S+-ds-\* 1\/1 Running) .*/, "$1 *")
     .trim();
 }
 
