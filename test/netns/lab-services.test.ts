@@ -84,6 +84,11 @@ async function refuses(ns: string, url: string): Promise<void> {
   await waitFor(async () => (await curl(ns, url)).code === 7, { ...LONG, what: `${url} refuses ${ns}` });
 }
 
+/** What kube-proxy's nftables mode does with a ClusterIP that no Service has: no answer at all. */
+async function ignores(ns: string, url: string): Promise<void> {
+  await waitFor(async () => (await curl(ns, url)).code === 28, { ...LONG, what: `${url} ignores ${ns}` });
+}
+
 describe.skipIf(netnsUnavailable() !== "")("Services of the lab", () => {
   beforeAll(async () => {
     requirePrograms("curl", "python3");
@@ -273,7 +278,7 @@ describe.skipIf(netnsUnavailable() !== "")("Services of the lab", () => {
     expect((await echo(PC, `http://${WORKER03.address}:${ECHO.port}/`)).pod).toMatch(/^echo-[12]$/);
     await kubectl("delete", "service", "nobody", "headless");
     // A ClusterIP that is nobody's any more is not routed on either.
-    await refuses(pods[0]!, url);
+    await ignores(pods[0]!, url);
   });
 
   test("create deployment, expose, scale to 0 and back, delete", async () => {
@@ -300,7 +305,7 @@ describe.skipIf(netnsUnavailable() !== "")("Services of the lab", () => {
       { ...LONG, what: `answers of ${names}` },
     );
     await kubectl("delete", "service", "web");
-    await refuses(pods[0]!, inside);
+    await ignores(pods[0]!, inside);
     await refuses(PC, outside);
     await kubectl("delete", "deployment", "web");
   });
