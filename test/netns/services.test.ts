@@ -161,15 +161,19 @@ describe.skipIf(why !== "").each([1, 2] as const)(`Services, %s threads${skipped
   });
 
   // One thread ages, however many there are: half a minute once is enough.
-  it.runIf(threads === 1)("flows that nobody uses are gone after a while, without any packet", async () => {
-    await change([B.pods.b1!]);
-    const asking = client("a1", "udp", VIP, "80", "5002");
-    await answered(asking, "b1");
-    await asking.stop();
-    expect(await podwire("list", "--sport", "5002")).not.toBe("");
-    await waitFor(async () => (await podwire("list", "--sport", "5002")) === "", {
-      deadlineMs: 60_000,
-      what: "the flow's end (30 s without a packet)",
-    });
-  }, 90_000);
+  it.runIf(threads === 1)(
+    "flows that nobody uses are gone after a while, without any packet",
+    async () => {
+      await change([B.pods.b1!]);
+      const asking = client("a1", "udp", VIP, "80", "5002");
+      await answered(asking, "b1");
+      await asking.stop();
+      expect(await podwire("list", "--sport", "5002")).not.toBe("");
+      await waitFor(async () => (await podwire("list", "--sport", "5002")) === "", {
+        deadlineMs: 60_000,
+        what: "the flow's end (30 s without a packet)",
+      });
+    },
+    90_000,
+  );
 });
