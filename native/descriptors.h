@@ -1,7 +1,6 @@
 // The functions that open and close descriptors, one file per kind: tap.cc, udp.cc, packet.cc,
-// raw.cc, bfd.cc, link.cc, event.cc; memory: arena.cc, file.cc; and clock.cc. A descriptor is a plain number and belongs to the
-// JavaScript caller.
-// Nothing here sends or receives.
+// raw.cc, bfd.cc, link.cc, event.cc; memory: arena.cc, file.cc; and clock.cc. A descriptor is a plain
+// number and belongs to the JavaScript caller. Nothing here sends or receives packets.
 
 #pragma once
 

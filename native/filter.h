@@ -1,5 +1,5 @@
-// Classic BPF programs on sockets (SO_ATTACH_FILTER, socket(7)), as JavaScript gives them: [code, jt,
-// jf, k] quadruples, one an instruction.
+// Classic BPF programs on sockets (SO_ATTACH_FILTER, socket(7)): written here, or as JavaScript gives
+// them: [code, jt, jf, k] quadruples, one an instruction.
 
 #pragma once
 
@@ -19,6 +19,18 @@ inline bool isFilter(const std::vector<uint32_t>& quadruples) {
   return quadruples.size() % 4 == 0 && quadruples.size() / 4 <= FILTER_MAX;
 }
 
+inline Failure attachFilter(int fd, struct sock_filter* code, size_t instructions) {
+  struct sock_fprog program = {static_cast<unsigned short>(instructions), code};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
+    return Failure::last("SO_ATTACH_FILTER");
+  return Failure{};
+}
+
+template <size_t N>
+Failure attachFilter(int fd, struct sock_filter (&code)[N]) {
+  return attachFilter(fd, code, N);
+}
+
 // Nothing is attached where there are no instructions.
 inline Failure attachFilter(int fd, const std::vector<uint32_t>& quadruples) {
   if (quadruples.empty()) return Failure{};
@@ -30,12 +42,7 @@ inline Failure attachFilter(int fd, const std::vector<uint32_t>& quadruples) {
     code[i].jf = static_cast<uint8_t>(quadruple[2]);
     code[i].k = quadruple[3];
   }
-  struct sock_fprog program;
-  program.len = static_cast<unsigned short>(code.size());
-  program.filter = code.data();
-  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
-    return Failure::last("SO_ATTACH_FILTER");
-  return Failure{};
+  return attachFilter(fd, code.data(), code.size());
 }
 
 }  // namespace podwire

@@ -13,6 +13,7 @@
 #include "descriptors.h"
 #include "filter.h"
 #include "netns.h"
+#include "socket.h"
 #include "value.h"
 
 namespace podwire {
@@ -37,24 +38,20 @@ Failure filterInterface(int fd, int32_t ifindex) {
       BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
       BPF_STMT(BPF_RET | BPF_K, 0),
   };
-  struct sock_fprog program = {sizeof code / sizeof code[0], code};
-  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
-    return Failure::last("SO_ATTACH_FILTER");
-  return Failure{};
+  return attachFilter(fd, code);
 }
 
 Failure openLinkEvents(const LinkOptions& options, int* result) {
   NetnsScope scope(options.netns);
   if (scope.failure()) return scope.failure();
-  Descriptor events(socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (!events.valid()) return Failure::last("socket");
-  if (const Failure failure = filterInterface(events.get(), options.ifindex)) return failure;
   struct sockaddr_nl local;
   memset(&local, 0, sizeof local);
   local.nl_family = AF_NETLINK;
   local.nl_groups = RTMGRP_LINK;
-  if (bind(events.get(), reinterpret_cast<struct sockaddr*>(&local), sizeof local) != 0)
-    return Failure::last("bind");
+  const auto prepare = [&options](int fd) { return filterInterface(fd, options.ifindex); };
+  int fd = -1;
+  if (const Failure failure = openBound(SOCK_RAW, NETLINK_ROUTE, local, prepare, &fd)) return failure;
+  Descriptor events(fd);
   LinkRequest request;
   memset(&request, 0, sizeof request);
   request.header.nlmsg_len = sizeof request;

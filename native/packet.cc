@@ -1,16 +1,15 @@
 // Opens AF_PACKET sockets on a LAN interface (packet(7)), for ARP and neighbour discovery.
 
-#include <arpa/inet.h>
 #include <net/if.h>
 #include <sys/socket.h>
 
 #include <cstring>
 
-#include "descriptor.h"
 #include "descriptors.h"
 #include "filter.h"
 #include "kernel.h"
 #include "netns.h"
+#include "socket.h"
 #include "value.h"
 
 namespace podwire {
@@ -29,23 +28,21 @@ Failure openPacket(const PacketOptions& options, int* result) {
   const unsigned ifindex = if_nametoindex(options.ifname);
   if (ifindex == 0) return Failure::last("if_nametoindex");
 
-  // Protocol 0 receives nothing: the filter is in place before the first frame.
-  Descriptor link(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!link.valid()) return Failure::last("socket");
-  if (const Failure failure = attachFilter(link.get(), options.filter)) return failure;
-  int on = 1;
-  if (setsockopt(link.get(), SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) != 0) {
-    return Failure::last("PACKET_IGNORE_OUTGOING");
-  }
   struct sockaddr_ll local;
   memset(&local, 0, sizeof local);
   local.sll_family = AF_PACKET;
   local.sll_protocol = htons(static_cast<uint16_t>(options.protocol));
   local.sll_ifindex = static_cast<int>(ifindex);
-  if (bind(link.get(), reinterpret_cast<struct sockaddr*>(&local), sizeof local) != 0)
-    return Failure::last("bind");
-  *result = link.release();
-  return Failure{};
+  const auto prepare = [&options](int fd) {
+    if (const Failure failure = attachFilter(fd, options.filter)) return failure;
+    const int on = 1;
+    if (setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) != 0) {
+      return Failure::last("PACKET_IGNORE_OUTGOING");
+    }
+    return Failure{};
+  };
+  // Protocol 0 receives nothing: the filter is in place before the first frame.
+  return openBound(SOCK_RAW, 0, local, prepare, result);
 }
 
 }  // namespace

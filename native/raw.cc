@@ -9,6 +9,7 @@
 #include "filter.h"
 #include "kernel.h"
 #include "netns.h"
+#include "socket.h"
 #include "value.h"
 
 namespace podwire {
@@ -28,9 +29,7 @@ Failure openRaw(const RawOptions& options, int* result) {
   if (!raw.valid()) return Failure::last("socket");
   if (const Failure failure = attachFilter(raw.get(), options.filter)) return failure;
   // What came in between the two calls is heard unfiltered; whoever reads judges every packet anyway.
-  const int bytes = options.receiveBuffer;
-  if (bytes > 0 && setsockopt(raw.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) != 0)
-    setsockopt(raw.get(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+  setBuffer(raw.get(), SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBuffer);
   *result = raw.release();
   return Failure{};
 }
