@@ -32,13 +32,11 @@ import {
 import {
   BACKEND_LOCAL,
   BACKEND_OUTSIDE_POOL,
-  BACKEND_WORDS,
   FRONTEND_CLUSTER_IP,
   FRONTEND_EXTERNAL_IP,
   FRONTEND_LOAD_BALANCER,
   FRONTEND_LOCAL,
   FRONTEND_NODE_PORT,
-  type FrontendRow,
   MAX_BACKENDS,
   RING_DROP,
   RING_REJECT,
@@ -46,6 +44,7 @@ import {
   type ServiceImage,
   ServiceTableBuilder,
 } from "../tables/ServiceTable.js";
+import { BACKEND_WORDS, type FrontendRow } from "../tables/serviceLayout.js";
 import { categorize, type EndpointKey, endpointsOf, keyAddress, keyPort } from "./serviceEndpoints.js";
 import {
   type EndpointSliceObject,

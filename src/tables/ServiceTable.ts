@@ -3,17 +3,7 @@
  * backends behind it. Much larger than a table image, and changed all the time, so it lives in a
  * SegmentArena of its own: a change of one service writes its ring, the page of its rows and a root.
  *
- *   root     magic, version, generation, frontends, pages - 1, frontends ever added,
- *            a bit for each UDP port that an endpoint has, page × pages
- *   page     count, count × [address, protocol << 16 | port], count × row
- *            (of a hash table; an empty one is reference 0)
- *   row      flags, affinity timeout and key, ring inside, ring outside, source ranges, service id
- *   ring     slots, count, count × [address, port, flags, id], slots × number of a backend in this
- *            ring, one byte each up to 256 backends, else two
- *   ranges   count, count × [address, mask]
- *
- * Key (address, 0) says that the address has some service; a node port has address 0. Rings of equal
- * sets of backends are one segment.
+ * What the words mean: serviceLayout.
  *
  * Life of an image: `commit` → the worker calls `adopt` between two breaths and says so →
  * `acknowledge`: what only older images used is free again. References (rows, rings, backends) hold
@@ -22,33 +12,42 @@
 import { hashAddress } from "./hash.js";
 import { MaglevRing, ringSize } from "./MaglevRing.js";
 import { CHUNK_SHIFT, SegmentArena, WORD_MASK } from "./SegmentArena.js";
+import {
+  BACKEND_WORDS,
+  BYTE_BACKENDS,
+  type FrontendRow,
+  type PageEntry,
+  pageLength,
+  RING_COUNT,
+  RING_HEAD,
+  RING_SLOTS,
+  ROOT_ADDED,
+  ROOT_FRONTENDS,
+  ROOT_GENERATION,
+  ROOT_HEAD,
+  ROOT_LAST_PAGE,
+  ROOT_MAGIC,
+  ROOT_UDP_PORTS,
+  ROOT_VERSION,
+  ROW,
+  ROW_AFFINITY,
+  ROW_AFFINITY_KEY,
+  ROW_FLAGS,
+  ROW_INSIDE,
+  ROW_OUTSIDE,
+  ROW_RANGES,
+  ROW_SERVICE,
+  readPage,
+  UDP_PORT_WORDS,
+  writePage,
+} from "./serviceLayout.js";
 
 const MAGIC = 0x50775332; // "PwS2"
 const VERSION = 2;
-const ROOT_UDP_PORTS = 6;
-const UDP_PORT_WORDS = 2048;
-export const ROOT_HEAD = ROOT_UDP_PORTS + UDP_PORT_WORDS;
 /** Keys in a page, on average, when the number of pages is doubled. */
 const KEYS_PER_PAGE = 4;
 const MIN_PAGES = 16;
 
-export const ROW = 7;
-export const ROW_FLAGS = 0;
-export const ROW_AFFINITY = 1;
-export const ROW_INSIDE = 2;
-export const ROW_OUTSIDE = 3;
-export const ROW_RANGES = 4;
-export const ROW_SERVICE = 5;
-export const ROW_AFFINITY_KEY = 6;
-
-export const RING_SLOTS = 0;
-export const RING_COUNT = 1;
-export const RING_HEAD = 2;
-
-/** Words of a backend: address, port, flags, id. */
-export const BACKEND_WORDS = 4;
-/** Up to here a slot is a byte. */
-export const BYTE_BACKENDS = 256;
 /** Backends of one ring at most: what two bytes name. */
 export const MAX_BACKENDS = 65536;
 
@@ -85,29 +84,6 @@ export interface ServiceImage {
   readonly generation: number;
 }
 
-/** What a client may address, and what becomes of it. */
-export interface FrontendRow {
-  /** FRONTEND_*. */
-  flags: number;
-  /** Timeout of ClientIP affinity in seconds; 0 without. */
-  affinitySeconds: number;
-  /** The service port in the AffinityTable, not 0: the same after a restart. Of no use without timeout. */
-  affinityKey: number;
-  /** Ring for traffic of this node's pods and of the node itself; RING_REJECT or RING_DROP. */
-  inside: number;
-  /** Ring for everybody else's. */
-  outside: number;
-  /** From `acquireRanges`; 0: every source. */
-  ranges: number;
-  /** Number of the service port. */
-  service: number;
-}
-
-interface Entry extends FrontendRow {
-  address: number;
-  key: number;
-}
-
 /** A ring or a list of ranges that rows name. */
 interface Shared {
   segment: number;
@@ -121,7 +97,7 @@ export class ServiceTableBuilder {
   /** Pages' segments, 0 for an empty one. */
   #pages = new Int32Array(MIN_PAGES);
   /** Pages that the next image has otherwise. */
-  #drafts = new Map<number, Entry[]>();
+  #drafts = new Map<number, PageEntry[]>();
   /** Rows of each address. */
   readonly #addresses = new Map<number, number>();
   readonly #byHash = new Map<number, Shared[]>();
@@ -290,7 +266,7 @@ export class ServiceTableBuilder {
   // ---- pages --------------------------------------------------------------------------------
 
   /** The entries of a page, to be changed. */
-  #draft(page: number): Entry[] {
+  #draft(page: number): PageEntry[] {
     this.#changed = true;
     let entries = this.#drafts.get(page);
     if (entries === undefined) {
@@ -301,7 +277,7 @@ export class ServiceTableBuilder {
   }
 
   /** Whether it is a new key. */
-  #put(entry: Entry): boolean {
+  #put(entry: PageEntry): boolean {
     const entries = this.#draft(pageOf(entry.address, entry.key) & (this.#pages.length - 1));
     const i = entries.findIndex(({ address, key }) => address === entry.address && key === entry.key);
     if (i >= 0) {
@@ -332,48 +308,14 @@ export class ServiceTableBuilder {
       this.#draft(pageOf(entry.address, entry.key) & (this.#pages.length - 1)).push(entry);
   }
 
-  #readPage(segment: number): Entry[] {
-    if (segment === 0) return [];
-    const words = this.#arena.words[segment >>> CHUNK_SHIFT];
-    const at = segment & WORD_MASK;
-    const count = words[at];
-    return Array.from({ length: count }, (_, i) => {
-      const key = at + 1 + 2 * i;
-      const row = at + 1 + 2 * count + ROW * i;
-      return {
-        address: words[key],
-        key: words[key + 1],
-        flags: words[row + ROW_FLAGS],
-        affinitySeconds: words[row + ROW_AFFINITY],
-        affinityKey: words[row + ROW_AFFINITY_KEY],
-        inside: words[row + ROW_INSIDE],
-        outside: words[row + ROW_OUTSIDE],
-        ranges: words[row + ROW_RANGES],
-        service: words[row + ROW_SERVICE],
-      };
-    });
+  #readPage(segment: number): PageEntry[] {
+    return segment === 0 ? [] : readPage(this.#arena.words[segment >>> CHUNK_SHIFT], segment & WORD_MASK);
   }
 
-  #writePage(entries: Entry[]): number {
+  #writePage(entries: readonly PageEntry[]): number {
     if (entries.length === 0) return 0;
-    const count = entries.length;
-    const segment = this.#arena.allocate(1 + count * (2 + ROW));
-    const words = this.#arena.words[segment >>> CHUNK_SHIFT];
-    const at = segment & WORD_MASK;
-    words[at] = count;
-    entries.forEach((entry, i) => {
-      const key = at + 1 + 2 * i;
-      const row = at + 1 + 2 * count + ROW * i;
-      words[key] = entry.address;
-      words[key + 1] = entry.key;
-      words[row + ROW_FLAGS] = entry.flags;
-      words[row + ROW_AFFINITY] = entry.affinitySeconds;
-      words[row + ROW_AFFINITY_KEY] = entry.affinityKey;
-      words[row + ROW_INSIDE] = entry.inside;
-      words[row + ROW_OUTSIDE] = entry.outside;
-      words[row + ROW_RANGES] = entry.ranges;
-      words[row + ROW_SERVICE] = entry.service;
-    });
+    const segment = this.#arena.allocate(pageLength(entries.length));
+    writePage(this.#arena.words[segment >>> CHUNK_SHIFT], segment & WORD_MASK, entries);
     return segment;
   }
 
@@ -381,12 +323,12 @@ export class ServiceTableBuilder {
     const root = this.#arena.allocate(ROOT_HEAD + this.#pages.length);
     const words = this.#arena.words[root >>> CHUNK_SHIFT];
     const at = root & WORD_MASK;
-    words[at] = MAGIC;
-    words[at + 1] = VERSION;
-    words[at + 2] = this.#generation;
-    words[at + 3] = this.#frontends;
-    words[at + 4] = this.#pages.length - 1;
-    words[at + 5] = this.#added;
+    words[at + ROOT_MAGIC] = MAGIC;
+    words[at + ROOT_VERSION] = VERSION;
+    words[at + ROOT_GENERATION] = this.#generation;
+    words[at + ROOT_FRONTENDS] = this.#frontends;
+    words[at + ROOT_LAST_PAGE] = this.#pages.length - 1;
+    words[at + ROOT_ADDED] = this.#added;
     words.set(this.#udpPorts, at + ROOT_UDP_PORTS);
     words.set(this.#pages, at + ROOT_HEAD);
     return root;
@@ -429,12 +371,12 @@ export class ServiceTable {
     }
     const words = this.#words[image.root >>> CHUNK_SHIFT];
     const at = image.root & WORD_MASK;
-    if (words?.[at] !== MAGIC || words[at + 1] !== VERSION)
+    if (words?.[at + ROOT_MAGIC] !== MAGIC || words[at + ROOT_VERSION] !== VERSION)
       throw new RangeError(`not a service table of version ${VERSION}`);
-    this.generation = words[at + 2];
-    this.size = words[at + 3];
-    this.#last = words[at + 4];
-    this.added = words[at + 5];
+    this.generation = words[at + ROOT_GENERATION];
+    this.size = words[at + ROOT_FRONTENDS];
+    this.#last = words[at + ROOT_LAST_PAGE];
+    this.added = words[at + ROOT_ADDED];
     this.#root = words;
     this.#udpPorts = at + ROOT_UDP_PORTS;
     this.#pages = at + ROOT_HEAD;

@@ -8,29 +8,23 @@
  * Taken between two commits, so that no segment is freed meanwhile.
  */
 import { CHUNK_SHIFT, WORD_MASK } from "./SegmentArena.js";
+import type { ServiceImage } from "./ServiceTable.js";
 import {
   BACKEND_WORDS,
   BYTE_BACKENDS,
   type FrontendRow,
+  pageLength,
   RING_COUNT,
   RING_HEAD,
   RING_SLOTS,
+  ROOT_GENERATION,
   ROOT_HEAD,
-  ROW,
-  ROW_AFFINITY,
-  ROW_AFFINITY_KEY,
-  ROW_FLAGS,
-  ROW_INSIDE,
-  ROW_OUTSIDE,
-  ROW_RANGES,
-  ROW_SERVICE,
-  type ServiceImage,
-} from "./ServiceTable.js";
+  ROOT_LAST_PAGE,
+  readPage,
+} from "./serviceLayout.js";
 
 const VERSION = 1;
 const HEAD = 2;
-/** Word of the root that holds the number of pages - 1. */
-const ROOT_LAST_PAGE = 4;
 /** A row of an address alone says that it has some Service. */
 const KEY_OF_ADDRESS = 0;
 
@@ -64,7 +58,7 @@ export function snapshotServices(image: ServiceImage): Int32Array {
   lengths.set(image.root, ROOT_HEAD + root.words[root.at + ROOT_LAST_PAGE] + 1);
   for (const page of pages) {
     const { words, at } = segment(page);
-    lengths.set(page, 1 + words[at] * (2 + ROW));
+    lengths.set(page, pageLength(words[at]));
     // Rows of addresses alone have no ring.
     for (const { inside, outside, ranges } of rowsOf(segment(page))) {
       for (const ring of [inside, outside]) if (ring > 0) lengths.set(ring, ringLength(segment(ring)));
@@ -98,7 +92,7 @@ export function restoreServices(snapshot: Int32Array): ServiceImage {
   for (const { reference, at, length } of segmentsOf(snapshot))
     views[reference >>> CHUNK_SHIFT].set(snapshot.subarray(at, at + length), reference & WORD_MASK);
   const root = snapshot[1];
-  const generation = views[root >>> CHUNK_SHIFT]?.[(root & WORD_MASK) + 2];
+  const generation = views[root >>> CHUNK_SHIFT]?.[(root & WORD_MASK) + ROOT_GENERATION];
   if (generation === undefined) throw new RangeError("a service snapshot without its root");
   return { chunks, root, generation };
 }
@@ -125,26 +119,9 @@ function pagesOf({ words, at }: Segment): number[] {
 }
 
 function rowsOf({ words, at }: Segment): Frontend[] {
-  const count = words[at];
-  const rows: Frontend[] = [];
-  for (let i = 0; i < count; i++) {
-    const key = words[at + 1 + 2 * i + 1];
-    if (key === KEY_OF_ADDRESS) continue;
-    const row = at + 1 + 2 * count + ROW * i;
-    rows.push({
-      address: words[at + 1 + 2 * i],
-      protocol: key >>> 16,
-      l4Port: key & 0xffff,
-      flags: words[row + ROW_FLAGS],
-      affinitySeconds: words[row + ROW_AFFINITY],
-      affinityKey: words[row + ROW_AFFINITY_KEY],
-      inside: words[row + ROW_INSIDE],
-      outside: words[row + ROW_OUTSIDE],
-      ranges: words[row + ROW_RANGES],
-      service: words[row + ROW_SERVICE],
-    });
-  }
-  return rows;
+  return readPage(words, at)
+    .filter(({ key }) => key !== KEY_OF_ADDRESS)
+    .map(({ key, ...row }) => ({ ...row, protocol: key >>> 16, l4Port: key & 0xffff }));
 }
 
 function ringLength({ words, at }: Segment): number {

@@ -2,7 +2,6 @@
 import { describe, expect, test } from "vitest";
 import { ringHash } from "../../../src/tables/MaglevRing.js";
 import {
-  BACKEND_WORDS,
   FRONTEND_CLUSTER_IP,
   RING_DROP,
   RING_REJECT,
@@ -10,6 +9,7 @@ import {
   ServiceTable,
   ServiceTableBuilder,
 } from "../../../src/tables/ServiceTable.js";
+import { BACKEND_WORDS } from "../../../src/tables/serviceLayout.js";
 import { frontendsOf, restoreServices, snapshotServices } from "../../../src/tables/serviceSnapshot.js";
 import { address } from "../../support/frames.js";
 import { Random } from "../../support/random.js";

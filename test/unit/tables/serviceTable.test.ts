@@ -4,16 +4,15 @@ import { ringHash } from "../../../src/tables/MaglevRing.js";
 import { SegmentArena } from "../../../src/tables/SegmentArena.js";
 import {
   BACKEND_LOCAL,
-  BACKEND_WORDS,
   FRONTEND_CLUSTER_IP,
   FRONTEND_NODE_PORT,
-  type FrontendRow,
   MAX_BACKENDS,
   RING_DROP,
   RING_REJECT,
   ServiceTable,
   ServiceTableBuilder,
 } from "../../../src/tables/ServiceTable.js";
+import { BACKEND_WORDS, type FrontendRow } from "../../../src/tables/serviceLayout.js";
 import { address } from "../../support/frames.js";
 import { Random } from "../../support/random.js";
 
