@@ -51,7 +51,7 @@ import * as ipv4 from "../wire/ipv4.js";
 import * as udp from "../wire/udp.js";
 import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
-import { chooseBackend } from "./loadBalance.js";
+import { chooseBackend, clientHash } from "./loadBalance.js";
 
 /** Milliseconds from the start of a sweep to that of the next, where nothing has changed. */
 export const SWEEP_MS = 5000;
@@ -250,7 +250,8 @@ export class FlowSharing {
     if ((services.flags(frontend) & FRONTEND_LOCAL) !== 0) return false;
     const ring = services.outsideRing(frontend);
     if (ring < 0 || !services.accepts(frontend, client)) return true;
-    const choice = chooseBackend(dp, frontend, ring, client, ports >>> 16, protocol);
+    const hash = clientHash(services, frontend, client, ports >>> 16, protocol);
+    const choice = chooseBackend(dp, ring, hash);
     return services.address(choice) !== backend || services.l4Port(choice) !== backendPort;
   }
 

@@ -47,8 +47,7 @@ export function account(dp: Dataplane): void {
     if (from >= 0 || v === TO_VTEP) {
       const at = from >= 0 ? from * TRAFFIC_WORDS : out[i] * TRAFFIC_WORDS + DIRECTION_WORDS;
       if (at !== link) {
-        traffic[link] += linkPackets;
-        traffic[link + 1] += linkBytes;
+        add(traffic, link, linkPackets, linkBytes);
         link = at;
         linkPackets = 0;
         linkBytes = 0;
@@ -62,8 +61,7 @@ export function account(dp: Dataplane): void {
       lastDirection = direction[i];
       const at = serviceTraffic(words[flows.base(lastFlow) + FLOW_SERVICE]) + lastDirection * DIRECTION_WORDS;
       if (at !== service) {
-        traffic[service] += servicePackets;
-        traffic[service + 1] += serviceBytes;
+        add(traffic, service, servicePackets, serviceBytes);
         service = at;
         servicePackets = 0;
         serviceBytes = 0;
@@ -72,8 +70,11 @@ export function account(dp: Dataplane): void {
     servicePackets = (servicePackets + packets) | 0;
     serviceBytes = (serviceBytes + bytes) | 0;
   }
-  traffic[link] += linkPackets;
-  traffic[link + 1] += linkBytes;
-  traffic[service] += servicePackets;
-  traffic[service + 1] += serviceBytes;
+  add(traffic, link, linkPackets, linkBytes);
+  add(traffic, service, servicePackets, serviceBytes);
+}
+
+function add(traffic: Float64Array, at: number, packets: number, bytes: number): void {
+  traffic[at] += packets;
+  traffic[at + 1] += bytes;
 }

@@ -5,7 +5,7 @@
 
 import { ringHash } from "../tables/MaglevRing.js";
 import { ROUTE_PORT, ROUTE_VTEP, routeOf, routeTarget, routeTo } from "../tables/RouteTable.js";
-import { FRONTEND_CLUSTER_IP, RING_DROP, RING_REJECT } from "../tables/ServiceTable.js";
+import { FRONTEND_CLUSTER_IP, RING_DROP, RING_REJECT, type ServiceTable } from "../tables/ServiceTable.js";
 import type { Tables } from "../tables/TableImage.js";
 import * as ipv4 from "../wire/ipv4.js";
 import type { Dataplane } from "./Dataplane.js";
@@ -69,51 +69,33 @@ export function loadBalance(dp: Dataplane, i: number, row: number, inside: boole
   if (!services.accepts(row, source)) return BALANCE_SOURCE_RANGE;
   if (ring === RING_DROP) return BALANCE_NO_LOCAL_ENDPOINT;
   if (services.affinitySeconds(row) > 0) return affineBackend(dp, row, ring, source);
-  return chooseBackend(dp, row, ring, source, batch.ports[i] >>> 16, batch.protocol[i]);
+  return chooseBackend(dp, ring, ringHash(source, batch.ports[i] >>> 16, batch.protocol[i]));
+}
+
+/** What leads a client of Service row `row` to a slot of its rings: with ClientIP affinity its address alone. */
+export function clientHash(
+  services: ServiceTable,
+  row: number,
+  source: number,
+  l4Port: number,
+  protocol: number,
+): number {
+  return services.affinitySeconds(row) > 0 ? ringHash(source, 0, 0) : ringHash(source, l4Port, protocol);
+}
+
+/** The backend that a new flow of a client with this `clientHash` gets from a ring. */
+export function chooseBackend(dp: Dataplane, ring: number, hash: number): number {
+  return dp.services.pick(ring, slotOf(dp, ring, hash));
 }
 
 /**
- * The backend that a new flow of a client gets from a ring of Service row `row`. Where its node is dead,
- * that of the first slot behind it, in the order of slots that all nodes share, whose node is not; so
- * nodes that hold the same ones for dead agree, and what the dead ones had spreads over all others.
- * Where all are dead, the ring's own choice.
+ * The slot whose backend that is. Where its node is dead, the first slot behind it, in the order of slots
+ * that all nodes share, whose node is not; so nodes that hold the same ones for dead agree, and what the
+ * dead ones had spreads over all others. Where all are dead, the ring's own choice.
  */
-export function chooseBackend(
-  dp: Dataplane,
-  row: number,
-  ring: number,
-  source: number,
-  l4Port: number,
-  protocol: number,
-): number {
-  return dp.services.pick(ring, slotOf(dp, row, ring, source, l4Port, protocol));
-}
-
-/** The slot of that ring to which a client is led, whichever nodes are dead. */
-export function ringSlotOf(
-  dp: Dataplane,
-  row: number,
-  ring: number,
-  source: number,
-  l4Port: number,
-  protocol: number,
-): number {
+export function slotOf(dp: Dataplane, ring: number, hash: number): number {
   const { services } = dp;
-  const affine = services.affinitySeconds(row) > 0;
-  return services.slot(ring, affine ? ringHash(source, 0, 0) : ringHash(source, l4Port, protocol));
-}
-
-/** The slot of that ring whose backend a client gets. */
-export function slotOf(
-  dp: Dataplane,
-  row: number,
-  ring: number,
-  source: number,
-  l4Port: number,
-  protocol: number,
-): number {
-  const { services } = dp;
-  const slot = ringSlotOf(dp, row, ring, source, l4Port, protocol);
+  const slot = services.slot(ring, hash);
   const backend = services.pick(ring, slot);
   if (!dp.someDown || isReachable(dp, backend) || !hasReachable(dp, ring)) return slot;
   for (let next = services.next(ring, slot); ; next = services.next(ring, next)) {
@@ -167,7 +149,7 @@ function affineBackend(dp: Dataplane, row: number, ring: number, source: number)
   const { services, affinities, nowMs } = dp;
   const key = services.affinityKey(row);
   let backend = keptBackend(dp, row, ring, source);
-  if (backend < 0) backend = chooseBackend(dp, row, ring, source, 0, 0);
+  if (backend < 0) backend = chooseBackend(dp, ring, ringHash(source, 0, 0));
   affinities.note(key, source, services.address(backend), services.l4Port(backend), nowMs);
   return backend;
 }

@@ -49,7 +49,7 @@ export interface BfdSink {
   /** Offset of wire.LENGTH bytes for the next packet. */
   room(): number;
   /** Sends the packet at `start` to a peer. */
-  send(peer: number, start: number, length: number): void;
+  send(start: number, length: number, peer: number): void;
 }
 
 /**
@@ -542,7 +542,7 @@ export class Bfd {
       this.#minTx[peer],
       this.#minRx[peer],
     );
-    this.#sink.send(peer, at, wire.LENGTH);
+    this.#sink.send(at, wire.LENGTH, peer);
     this.#news[peer] = 0;
     this.#lastTx[peer] = nowUs;
     this.#schedule(peer);

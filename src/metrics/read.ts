@@ -29,46 +29,26 @@ type Read = () => Values | Promise<Values>;
 
 /** Only ever grows, but for the restart of what it is read from. */
 export function readCounter(register: Registry, description: Description, read: Read): void {
-  new ReadCounter(register, description, read);
+  answerWith(new Counter({ ...description, registers: [register] }), read);
 }
 
 export function readGauge(register: Registry, description: Description, read: Read): void {
-  new ReadGauge(register, description, read);
+  answerWith(new Gauge({ ...description, registers: [register] }), read);
 }
 
 export function readHistogram(register: Registry, description: Description, read: () => Distribution): void {
   new ReadHistogram(register, description, read);
 }
 
+/** Lets a metric answer with what is read; it keeps no values itself. */
+function answerWith(metric: Counter | Gauge, read: Read): void {
+  const get = metric.get.bind(metric);
+  metric.get = async () => ({ ...(await get()), values: await samples(read) });
+}
+
 async function samples(read: Read): Promise<Sample[]> {
   const values = await read();
   return typeof values === "number" ? [{ labels: {}, value: values }] : [...values];
-}
-
-class ReadCounter extends Counter {
-  readonly #read: Read;
-
-  constructor(register: Registry, description: Description, read: Read) {
-    super({ ...description, registers: [register] });
-    this.#read = read;
-  }
-
-  override async get() {
-    return { ...(await super.get()), values: await samples(this.#read) };
-  }
-}
-
-class ReadGauge extends Gauge {
-  readonly #read: Read;
-
-  constructor(register: Registry, description: Description, read: Read) {
-    super({ ...description, registers: [register] });
-    this.#read = read;
-  }
-
-  override async get() {
-    return { ...(await super.get()), values: await samples(this.#read) };
-  }
 }
 
 class ReadHistogram extends Histogram {

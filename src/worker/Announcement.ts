@@ -22,6 +22,7 @@ import {
   COUNT_TAKEOVERS,
 } from "../packet/counters.js";
 import {
+  BFD_PEERS,
   MAX_PORTS,
   PORT_BFD,
   PORT_LINK,
@@ -31,9 +32,8 @@ import {
   RX_PEER,
   RX_PORT,
 } from "../packet/layout.js";
-import { BfdPort } from "../port/BfdPort.js";
 import { LinkEvents } from "../port/LinkEvents.js";
-import { LinkPort } from "../port/LinkPort.js";
+import { SendPort } from "../port/SendPort.js";
 import type { Tables } from "../tables/TableImage.js";
 import { THIS_NODE } from "../tables/VipTable.js";
 import type { AnnouncementStatus, BfdSessionStatus, VipStatus } from "./control.js";
@@ -55,8 +55,8 @@ export class Announcement {
   readonly #dataplane: Dataplane;
   readonly #arena: Arena;
   readonly #counters: Float64Array;
-  readonly #lan: LinkPort;
-  readonly #bfd: BfdPort;
+  readonly #lan: SendPort;
+  readonly #bfd: SendPort;
   /** Kinds of the ports whose descriptors are for `receive`, by number; 0 for all others. */
   readonly #kinds = new Uint8Array(MAX_PORTS);
   readonly #link = new LinkEvents();
@@ -67,8 +67,8 @@ export class Announcement {
     this.#dataplane = dataplane;
     this.#arena = dataplane.arena;
     this.#counters = dataplane.counters;
-    this.#lan = new LinkPort(dataplane);
-    this.#bfd = new BfdPort(dataplane);
+    this.#lan = new SendPort(dataplane);
+    this.#bfd = new SendPort(dataplane, BFD_PEERS);
     const listener: AnnounceListener = {
       ownerChanged: (address, owner) => {
         if (owner === THIS_NODE) this.#counters[COUNT_TAKEOVERS]++;

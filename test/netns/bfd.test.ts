@@ -66,7 +66,7 @@ class Speaker implements BfdSink {
     return this.plan.slot();
   }
 
-  send(peer: number, start: number, length: number): void {
+  send(start: number, length: number, peer: number): void {
     this.plan.message(TRANSMIT, peer, start, length, 0);
   }
 

@@ -86,7 +86,7 @@ export class Station implements BfdSink {
     return 8;
   }
 
-  send(peer: number, start: number, length: number): void {
+  send(start: number, length: number, peer: number): void {
     this.sent.push({ atUs: this.nowUs, peer, bytes: this.#memory.slice(start, start + length) });
   }
 

@@ -6,7 +6,7 @@
  */
 
 import { Dataplane, type NodeLiveness } from "../../dataplane/Dataplane.js";
-import { frontendOf, isFromInside, keptBackend, ringSlotOf, slotOf } from "../../dataplane/loadBalance.js";
+import { clientHash, frontendOf, isFromInside, keptBackend, slotOf } from "../../dataplane/loadBalance.js";
 import { STAGES } from "../../dataplane/pipeline.js";
 import { Arena } from "../../packet/Arena.js";
 import { KIND_IPV4, PENDING } from "../../packet/Batch.js";
@@ -231,9 +231,9 @@ export class TraceNode {
     const inside = isFromInside(dataplane, 0);
     const ring = inside ? services.insideRing(row) : services.outsideRing(row);
     if (ring < 0) return { row, ring, inside, slot: -1, taken: -1, kept: false };
-    const l4Port = ports >>> 16;
-    const slot = ringSlotOf(dataplane, row, ring, source, l4Port, protocol);
-    const taken = slotOf(dataplane, row, ring, source, l4Port, protocol);
+    const hash = clientHash(services, row, source, ports >>> 16, protocol);
+    const slot = services.slot(ring, hash);
+    const taken = slotOf(dataplane, ring, hash);
     const kept = services.affinitySeconds(row) > 0 && keptBackend(dataplane, row, ring, source) >= 0;
     return { row, ring, inside, slot, taken, kept };
   }

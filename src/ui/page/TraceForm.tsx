@@ -38,28 +38,8 @@ export function TraceForm({ view, trace, onTrace }: Props) {
     <section class="panel trace">
       <h2>Trace a packet</h2>
       <form onSubmit={(event) => void ask(event)}>
-        <label>
-          from
-          <input
-            name="from"
-            list="places"
-            required
-            value={from}
-            placeholder="pc, pod/…, node/…"
-            onInput={({ currentTarget }) => setFrom(currentTarget.value)}
-          />
-        </label>
-        <label>
-          to
-          <input
-            name="to"
-            list="targets"
-            required
-            value={to}
-            placeholder="svc/…, pod/…, ADDRESS:PORT"
-            onInput={({ currentTarget }) => setTo(currentTarget.value)}
-          />
-        </label>
+        <Place name="from" list="places" value={from} placeholder="pc, pod/…, node/…" onInput={setFrom} />
+        <Place name="to" list="targets" value={to} placeholder="svc/…, pod/…, ADDRESS:PORT" onInput={setTo} />
         <select
           aria-label="protocol"
           value={protocol}
@@ -104,6 +84,31 @@ export function TraceForm({ view, trace, onTrace }: Props) {
 
 function short(key: string): string {
   return key.startsWith("default/") ? key.slice("default/".length) : key;
+}
+
+interface PlaceProps {
+  name: string;
+  /** Id of the Names that it suggests. */
+  list: string;
+  value: string;
+  placeholder: string;
+  onInput: (value: string) => void;
+}
+
+function Place({ name, list, value, placeholder, onInput }: PlaceProps) {
+  return (
+    <label>
+      {name}
+      <input
+        name={name}
+        list={list}
+        required
+        value={value}
+        placeholder={placeholder}
+        onInput={({ currentTarget }) => onInput(currentTarget.value)}
+      />
+    </label>
+  );
 }
 
 function Names({ id, names }: { id: string; names: string[] }) {

@@ -44,7 +44,7 @@ class Node {
     this.ownership = new Ownership(
       {
         ...bfd,
-        send: (peer, start, length) => lan.unicast(this, peer, bfd.bytes.slice(start, start + length)),
+        send: (start, length, peer) => lan.unicast(this, peer, bfd.bytes.slice(start, start + length)),
       },
       { ...arp, send: (start, length) => lan.broadcast(this, arp.bytes.slice(start, start + length)) },
       new VipTable(buildVipTable({ port: 0, mac: { hi: 0, lo: 0 }, nodes: [], vips: [] }), 0),
