@@ -27,6 +27,27 @@ export interface HttpAnswer {
 
 const STOP_GRACE_MS = 3_000;
 
+/** The configuration of an nginx that keeps its files in `directory`. */
+export function nginxConfig(directory: string, answers: readonly HttpAnswer[]): string {
+  const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
+    (name) => `${name}_temp_path ${directory}/${name};`,
+  );
+  const servers = answers.map(
+    ({ port, answer }) => `server { listen ${port} backlog=4096; location / { return 200 "${answer}\\n"; } }`,
+  );
+  return `worker_processes 2;
+daemon off;
+pid ${directory}/nginx.pid;
+error_log ${directory}/error.log;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  ${paths.join("\n  ")}
+  ${servers.join("\n  ")}
+}
+`;
+}
+
 export class Servers {
   private iperf: ChildProcess | null = null;
   private readonly others: ChildProcess[] = [];
@@ -51,27 +72,7 @@ export class Servers {
 
   startNginx(answers: readonly HttpAnswer[]): void {
     const directory = this.directory("nginx");
-    const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
-      (name) => `${name}_temp_path ${directory}/${name};`,
-    );
-    const servers = answers.map(
-      ({ port, answer }) =>
-        `server { listen ${port} backlog=4096; location / { return 200 "${answer}\\n"; } }`,
-    );
-    writeFileSync(
-      join(directory, "nginx.conf"),
-      `worker_processes 2;
-daemon off;
-pid ${directory}/nginx.pid;
-error_log ${directory}/error.log;
-events { worker_connections 4096; }
-http {
-  access_log off;
-  ${paths.join("\n  ")}
-  ${servers.join("\n  ")}
-}
-`,
-    );
+    writeFileSync(join(directory, "nginx.conf"), nginxConfig(directory, answers));
     this.others.push(
       this.start(["nginx", "-e", `${directory}/error.log`, "-c", `${directory}/nginx.conf`], "nginx"),
     );

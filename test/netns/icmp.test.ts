@@ -10,9 +10,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { GATEWAY_MAC, podMac } from "../../src/desired/mac.js";
 import type { TestAgent } from "../support/agent.js";
+import { ethernet, IPV4, icmpPacket } from "../support/frames.js";
 import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
 import { A, B, evenCounters, type Lan, makeLan, startNode } from "../support/overlay.js";
-import { echoPacket, ethernet, TYPE_IPV4 } from "../support/packets.js";
 import { requirePrograms } from "../support/programs.js";
 import { PAGE_BYTES, startNginx } from "../support/servers.js";
 import { ping, pingOutput, python, sendFrames, startServers, transfer } from "../support/traffic.js";
@@ -160,8 +160,8 @@ describe.skipIf(why !== "")(`ICMP and the nodes themselves${skipped}`, () => {
     const frame = ethernet(
       GATEWAY_MAC,
       podMac(0x0a01ebd3),
-      TYPE_IPV4,
-      echoPacket({ source: A1, destination: B1, ttl: 1 }, Buffer.alloc(56)),
+      IPV4,
+      icmpPacket({ source: A1, destination: B1, ttl: 1, type: 8 }, new Uint8Array(56)),
     );
     // Less than the TAP's queue holds.
     const count = 800;

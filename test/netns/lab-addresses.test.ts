@@ -102,6 +102,16 @@ function echoPod(name: string, node: string): object {
   };
 }
 
+/** The namespace of a device on the lab's LAN that is none of the lab's; `name`: its link on the bridge. */
+async function onLan(name: string, mac: string): Promise<string> {
+  const device = await net.netns(name);
+  const cable = `link add ${name} type veth peer name eth0 address ${mac} netns ${device}`;
+  await net.exec(LAN_NAMESPACE, "ip", cable.split(" "));
+  await net.exec(LAN_NAMESPACE, "ip", ["link", "set", name, "master", "br0", "up"]);
+  await net.exec(device, "ip", ["link", "set", "eth0", "up"]);
+  return device;
+}
+
 describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab", () => {
   beforeAll(async () => {
     requirePrograms("curl", "ping", "bridge");
@@ -220,25 +230,8 @@ describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab",
   });
 
   test("an address that a device on the LAN has is reported and left out", async () => {
-    const foreign = await net.netns("foreign");
-    // A cable to the lab's bridge.
-    await net.exec(LAN_NAMESPACE, "ip", [
-      "link",
-      "add",
-      FOREIGN.name,
-      "type",
-      "veth",
-      "peer",
-      "name",
-      "eth0",
-      "address",
-      FOREIGN.mac,
-      "netns",
-      foreign,
-    ]);
-    await net.exec(LAN_NAMESPACE, "ip", ["link", "set", FOREIGN.name, "master", "br0", "up"]);
+    const foreign = await onLan(FOREIGN.name, FOREIGN.mac);
     await net.exec(foreign, "ip", ["address", "add", `${FOREIGN.address}/24`, "dev", "eth0"]);
-    await net.exec(foreign, "ip", ["link", "set", "eth0", "up"]);
     await waitFor(async () => (await net.tryExec(PC, "ping", ["-c1", "-W1", FOREIGN.address])).code === 0, {
       ...LONG,
       what: "the device on the LAN",
@@ -256,23 +249,7 @@ describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab",
   test("a device that claims an address in use is reported, and the owner goes on", async () => {
     const address = await addressOf("lb-nginx-ds");
     const owner = await answeredBy(address, 8080);
-    const foreign = await net.netns("claimant");
-    await net.exec(LAN_NAMESPACE, "ip", [
-      "link",
-      "add",
-      "claimant",
-      "type",
-      "veth",
-      "peer",
-      "name",
-      "eth0",
-      "address",
-      "02:00:5e:00:53:02",
-      "netns",
-      foreign,
-    ]);
-    await net.exec(LAN_NAMESPACE, "ip", ["link", "set", "claimant", "master", "br0", "up"]);
-    await net.exec(foreign, "ip", ["link", "set", "eth0", "up"]);
+    const foreign = await onLan("claimant", "02:00:5e:00:53:02");
     await net.exec(foreign, "ip", ["address", "add", `${address}/24`, "dev", "eth0"]);
     const said = `Warning AddressConflict the device 02:00:5e:00:53:02 claims ${address} too: node "${owner}" goes on announcing it`;
     await waitFor(

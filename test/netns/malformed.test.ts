@@ -15,6 +15,23 @@ import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { GATEWAY_MAC, vtepMac } from "../../src/desired/mac.js";
 import { PODWIRE, type TestAgent } from "../support/agent.js";
+import {
+  ARP,
+  arp,
+  concat,
+  ethernet,
+  IPV4,
+  IPV6,
+  icmpPacket,
+  ipv4,
+  NO_MAC,
+  patched,
+  TCP,
+  tcpPacket,
+  type UdpFields,
+  udpPacket,
+  vxlan,
+} from "../support/frames.js";
 import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
 import {
   A,
@@ -27,21 +44,8 @@ import {
   startNode,
   VNI,
 } from "../support/overlay.js";
-import {
-  arpRequest,
-  echoPacket,
-  ethernet,
-  type Ipv4Options,
-  ipv4,
-  seededRandom,
-  TYPE_ARP,
-  TYPE_IPV4,
-  TYPE_IPV6,
-  tcpPacket,
-  udpPacket,
-  vxlan,
-} from "../support/packets.js";
 import { requirePrograms } from "../support/programs.js";
+import { Random } from "../support/random.js";
 import {
   kernelCounter,
   type Peer,
@@ -75,41 +79,42 @@ type Reasons = Record<string, number>;
 
 // ---- packets ------------------------------------------------------------------------------------
 
-function udp(source: string, destination: string, ip: Partial<Ipv4Options> = {}, length?: number): Buffer {
-  const ends = { source, destination, sourcePort: 5000, destinationPort: UDP_PORT };
-  return udpPacket(ends, DATA, ip, length);
+function udp(source: string, destination: string, fields: Partial<UdpFields> = {}): Uint8Array {
+  return udpPacket({ source, destination, sourcePort: 5000, destinationPort: UDP_PORT, ...fields }, DATA);
 }
 
-function tcp(source: string, destination: string, dataOffset: number): Buffer {
-  const ends = { source, destination, sourcePort: 5000, destinationPort: 5001 };
-  return tcpPacket(ends, DATA, { dataOffset });
+function tcp(source: string, destination: string, dataOffset: number): Uint8Array {
+  return tcpPacket({ source, destination, sourcePort: 5000, destinationPort: 5001, dataOffset }, DATA);
+}
+
+function echo(source: string, destination: string, ttl = 64): Uint8Array {
+  return icmpPacket({ source, destination, ttl, type: 8, rest: 0x1234_0001 }, DATA);
 }
 
 /** As VTEP B sends it. */
-function fromB(packet: Buffer, type = TYPE_IPV4, mac = vtepMac(A.name)): Buffer {
+function fromB(packet: Uint8Array, type = IPV4, mac = vtepMac(A.name)): Uint8Array {
   return vxlan(VNI, ethernet(mac, vtepMac(B.name), type, packet));
 }
 
 /** As pod a1's kernel would send it. */
-function fromPod(packet: Buffer, type = TYPE_IPV4, mac = GATEWAY_MAC): Buffer {
+function fromPod(packet: Uint8Array, type = IPV4, mac = GATEWAY_MAC): Uint8Array {
   return ethernet(mac, "02:70:0a:01:eb:d3", type, packet);
 }
 
-function arp(target: string): Buffer {
-  return arpRequest(vtepMac(B.name), B.tunnel, target);
+function arpRequest(target: string): Uint8Array {
+  return arp({ operation: 1, senderMac: vtepMac(B.name), sender: B.tunnel, targetMac: NO_MAC, target });
 }
 
 const good = fromB(udp(B1, A1));
-const wrongHardware = arp(A.tunnel);
-wrongHardware.writeUInt16BE(6, 0);
+const wrongHardware = patched(arpRequest(A.tunnel), 0, [0, 6]);
 const cutIp = udp(B1, A1).subarray(0, 60);
 
 /** IPv4 and above: the same faults from either side; `wrap` puts a frame around a packet. */
 function packetFaults(
   source: string,
   destination: string,
-  wrap: (packet: Buffer) => Buffer,
-): [string, Buffer[], Reasons][] {
+  wrap: (packet: Uint8Array) => Uint8Array,
+): [string, Uint8Array[], Reasons][] {
   const header = { source, destination };
   return [
     ["less than an IPv4 header", [wrap(Buffer.alloc(19, 0x45)), wrap(Buffer.alloc(0))], { runt: 2 }],
@@ -117,10 +122,10 @@ function packetFaults(
       "an IPv4 header that contradicts the frame",
       [
         wrap(udp(source, destination, { version: 6 })),
-        wrap(udp(source, destination, { headerLength: 16 })),
-        wrap(udp(source, destination, { totalLength: 19 })),
-        wrap(udp(source, destination, { totalLength: 129 })),
-        wrap(ipv4({ ...header, headerLength: 60 }, Buffer.alloc(8))),
+        wrap(udp(source, destination, { headerWords: 4 })),
+        wrap(udp(source, destination, { total: 19 })),
+        wrap(udp(source, destination, { total: 129 })),
+        wrap(ipv4({ ...header, headerWords: 15 }, Buffer.alloc(8))),
       ],
       { malformedIpv4: 5 },
     ],
@@ -132,12 +137,12 @@ function packetFaults(
     [
       "TCP and UDP lengths that contradict the packet",
       [
-        wrap(udp(source, destination, {}, 7)),
-        wrap(udp(source, destination, {}, 109)),
+        wrap(udp(source, destination, { udpLength: 7 })),
+        wrap(udp(source, destination, { udpLength: 109 })),
         wrap(tcp(source, destination, 4)),
         wrap(tcp(source, destination, 15).subarray(0, 54)),
         wrap(ipv4(header, Buffer.alloc(7))),
-        wrap(ipv4({ ...header, protocol: 6 }, Buffer.alloc(19))),
+        wrap(ipv4({ ...header, protocol: TCP }, Buffer.alloc(19))),
         // A first fragment that hides its ports (RFC 1858).
         wrap(ipv4({ ...header, fragment: 0x2000 }, Buffer.alloc(4))),
       ],
@@ -165,7 +170,7 @@ function packetFaults(
   ];
 }
 
-const FROM_KNOWN: [string, Buffer[], Reasons][] = [
+const FROM_KNOWN: [string, Uint8Array[], Reasons][] = [
   ["a right one", [good], {}],
   ["less than VXLAN and Ethernet", [0, 1, 7, 8, 21].map((n) => good.subarray(0, n)), { runt: 5 }],
   ["no VNI flag", [vxlan(VNI, good.subarray(8), 0), vxlan(VNI, good.subarray(8), 0xf7)], { vxlanHeader: 2 }],
@@ -174,17 +179,13 @@ const FROM_KNOWN: [string, Buffer[], Reasons][] = [
     [0, 1, VNI - 1, VNI + 1, 0xffffff].map((vni) => vxlan(vni, good.subarray(8))),
     { wrongVni: 5 },
   ],
-  ["another VTEP's MAC", [fromB(udp(B1, A1), TYPE_IPV4, vtepMac(C.name))], { wrongMac: 1 }],
+  ["another VTEP's MAC", [fromB(udp(B1, A1), IPV4, vtepMac(C.name))], { wrongMac: 1 }],
   [
     "broadcast and group frames that are not ARP",
-    ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:fb"].map((mac) => fromB(udp(B1, A1), TYPE_IPV4, mac)),
+    ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:fb"].map((mac) => fromB(udp(B1, A1), IPV4, mac)),
     { multicast: 2 },
   ],
-  [
-    "what is not carried",
-    [TYPE_IPV6, 0x8100, 0x0101].map((type) => fromB(udp(B1, A1), type)),
-    { etherType: 3 },
-  ],
+  ["what is not carried", [IPV6, 0x8100, 0x0101].map((type) => fromB(udp(B1, A1), type)), { etherType: 3 }],
   ["a truncated inner frame", [fromB(cutIp)], { malformedIpv4: 1 }],
   [
     "an inner source that does not belong behind the sender",
@@ -208,14 +209,18 @@ const FROM_KNOWN: [string, Buffer[], Reasons][] = [
   ],
   [
     "ARP that is cut or not for Ethernet and IPv4",
-    [fromB(arp(A.tunnel).subarray(0, 27), TYPE_ARP), fromB(wrongHardware, TYPE_ARP)],
+    [fromB(arpRequest(A.tunnel).subarray(0, 27), ARP), fromB(wrongHardware, ARP)],
     { malformedArp: 2 },
   ],
-  ["ARP for somebody else", [fromB(arp(C.tunnel), TYPE_ARP), fromB(arp(A1), TYPE_ARP)], { arpIgnored: 2 }],
+  [
+    "ARP for somebody else",
+    [fromB(arpRequest(C.tunnel), ARP), fromB(arpRequest(A1), ARP)],
+    { arpIgnored: 2 },
+  ],
   ...packetFaults(B1, A1, fromB),
 ];
 
-const FROM_POD: [string, Buffer[], Reasons][] = [
+const FROM_POD: [string, Uint8Array[], Reasons][] = [
   ["a right one", [fromPod(udp(A1, A.tunnel))], {}],
   [
     "a source that is not the pod's own",
@@ -238,36 +243,41 @@ const FROM_POD: [string, Buffer[], Reasons][] = [
     [
       fromPod(
         udpPacket(
-          { source: A1, destination: A.address, sourcePort: PORT, destinationPort: PORT },
+          {
+            source: A1,
+            destination: A.address,
+            sourcePort: PORT,
+            destinationPort: PORT,
+            fragment: 0x2000,
+            udpLength: 1000,
+          },
           good,
-          { fragment: 0x2000 },
-          1000,
         ),
       ),
     ],
     { podVxlan: 1 },
   ],
-  ["a MAC that nobody has", [fromPod(udp(A1, B1), TYPE_IPV4, vtepMac(A.name))], { wrongMac: 1 }],
+  ["a MAC that nobody has", [fromPod(udp(A1, B1), IPV4, vtepMac(A.name))], { wrongMac: 1 }],
   [
     "broadcast and group frames",
-    ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:fb"].map((mac) => fromPod(udp(A1, B1), TYPE_IPV4, mac)),
+    ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:fb"].map((mac) => fromPod(udp(A1, B1), IPV4, mac)),
     { multicast: 2 },
   ],
-  ["what is not carried", [TYPE_IPV6, 0x8100].map((type) => fromPod(udp(A1, B1), type)), { etherType: 2 }],
+  ["what is not carried", [IPV6, 0x8100].map((type) => fromPod(udp(A1, B1), type)), { etherType: 2 }],
   ...packetFaults(A1, B1, fromPod),
 ];
 
 /** `count` packets: right ones of many kinds, most of them changed, cut, lengthened or replaced. */
-function mutated(seed: number, count: number, base: Buffer[]): Buffer[] {
-  const random = seededRandom(seed);
+function mutated(seed: number, count: number, base: Uint8Array[]): Uint8Array[] {
+  const random = new Random(seed);
   return Array.from({ length: count }, () => {
-    let packet = Buffer.from(base[random(base.length)]!);
-    const kind = random(8);
-    if (kind === 0) packet = packet.subarray(0, random(packet.length + 1));
-    if (kind === 1) packet = Buffer.concat([packet, Buffer.alloc(random(600), random(256))]);
-    if (kind === 2) packet = Buffer.from(Array.from({ length: random(200) }, () => random(256)));
+    let packet: Uint8Array = Uint8Array.from(random.pick(base));
+    const kind = random.below(8);
+    if (kind === 0) packet = packet.subarray(0, random.below(packet.length + 1));
+    if (kind === 1) packet = concat(packet, new Uint8Array(random.below(600)).fill(random.below(256)));
+    if (kind === 2) packet = random.bytes(random.below(200));
     if (kind >= 3 && kind < 7)
-      for (let n = 1 + random(4); n > 0; n--) packet[random(packet.length)] = random(256);
+      for (let n = random.between(1, 4); n > 0; n--) packet[random.below(packet.length)] = random.below(256);
     return packet;
   });
 }
@@ -275,19 +285,19 @@ function mutated(seed: number, count: number, base: Buffer[]): Buffer[] {
 function bases(
   source: string,
   destination: string,
-  wrap: (packet: Buffer, type?: number) => Buffer,
-): Buffer[] {
+  wrap: (packet: Uint8Array, type?: number) => Uint8Array,
+): Uint8Array[] {
   const header = { source, destination };
   return [
     wrap(udp(source, destination)),
     wrap(udp(source, A.tunnel)),
     wrap(tcp(source, destination, 5)),
-    wrap(echoPacket(header, DATA)),
-    wrap(echoPacket({ source, destination: A.tunnel, ttl: 2 }, DATA)),
+    wrap(echo(source, destination)),
+    wrap(echo(source, A.tunnel, 2)),
     wrap(ipv4({ ...header, protocol: 132 }, DATA)),
     wrap(udp(source, destination, { fragment: 0x2000 })),
     wrap(ipv4({ ...header, fragment: 0x0010 }, DATA)),
-    wrap(arp(A.tunnel), TYPE_ARP),
+    wrap(arpRequest(A.tunnel), ARP),
   ];
 }
 
@@ -326,7 +336,7 @@ describe.skipIf(why !== "")(`malformed and forged input${skipped}`, () => {
 
   it("a datagram from a stranger", async () => {
     const stranger = { ns: lan.host, address: HOST };
-    const packets = [good, fromB(arp(A.tunnel), TYPE_ARP), Buffer.alloc(3)];
+    const packets = [good, fromB(arpRequest(A.tunnel), ARP), Buffer.alloc(3)];
     const drops = await dropsOf(3, () => sendDatagrams(net, stranger, PORT, A.address, PORT, packets));
     expect(drops).toEqual({ unknownVtep: 3 });
   });

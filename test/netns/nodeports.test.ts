@@ -9,9 +9,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PODWIRE, startAgent, type TestAgent } from "../support/agent.js";
-import { ACK, RST, tcpPacket, udpPacket } from "../support/frames.js";
+import { ACK, macBytes, RST, tcpPacket, udpPacket } from "../support/frames.js";
 import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
-import { macBytes } from "../support/packets.js";
 import { type Answer, type Routed, StandIn } from "../support/standIn.js";
 
 const NODE = "192.0.2.30";

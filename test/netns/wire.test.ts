@@ -14,6 +14,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { vtepMac } from "../../src/desired/mac.js";
 import type { TestAgent } from "../support/agent.js";
 import { dissect, type Frame, faultOf, startCapture } from "../support/capture.js";
+import { ethernet, IPV4, tcpPacket, udpPacket, vxlan } from "../support/frames.js";
 import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
 import {
   A,
@@ -26,7 +27,6 @@ import {
   startNode,
   VNI,
 } from "../support/overlay.js";
-import { ethernet, TYPE_IPV4, tcpPacket, udpPacket, vxlan } from "../support/packets.js";
 import { requirePrograms, SEND_MODES } from "../support/programs.js";
 import { PAGE_BYTES, startNginx, startRedis } from "../support/servers.js";
 import {
@@ -123,16 +123,16 @@ describe.skipIf(why !== "").each(SEND_MODES)(`frames on the wire, tunnelGso %s${
   async function control(): Promise<void> {
     const ends = { source: "10.1.5.1", destination: "10.1.5.2", sourcePort: 4000, destinationPort: 4001 };
     const data = Buffer.from("what a judge should find");
-    const right = ethernet(vtepMac(A.name), vtepMac(B.name), TYPE_IPV4, tcpPacket(ends, data));
+    const right = ethernet(vtepMac(A.name), vtepMac(B.name), IPV4, tcpPacket(ends, data));
     const cut = right.subarray(0, right.length - data.length - 12);
-    const wrongTcp = tcpPacket(ends, data, { checksum: 0x1234 });
-    const wrongIp = udpPacket(ends, data, { checksum: 0x1234 });
+    const wrongTcp = tcpPacket({ ...ends, l4Checksum: 0x1234 }, data);
+    const wrongIp = udpPacket({ ...ends, checksum: 0x1234 }, data);
     const [host, port] = [{ ns: lan.host, address: HOST }, 4789];
     await sendDatagrams(net, host, port, A.address, port, [
       vxlan(VNI, right),
       vxlan(VNI, cut),
-      vxlan(VNI, ethernet(vtepMac(A.name), vtepMac(B.name), TYPE_IPV4, wrongTcp)),
-      vxlan(VNI, ethernet(vtepMac(A.name), vtepMac(B.name), TYPE_IPV4, wrongIp)),
+      vxlan(VNI, ethernet(vtepMac(A.name), vtepMac(B.name), IPV4, wrongTcp)),
+      vxlan(VNI, ethernet(vtepMac(A.name), vtepMac(B.name), IPV4, wrongIp)),
     ]);
   }
 

@@ -37,7 +37,7 @@ export class StandIn {
    */
   constructor(
     netns: string,
-    private readonly mac: Buffer,
+    private readonly mac: Uint8Array,
     private answer: Answer,
   ) {
     this.fd = native.openTap({

@@ -219,7 +219,7 @@ export async function kernelCounter(net: TestNet, ns: string, group: string, nam
 }
 
 /** Writes packets the way inject.py reads them. */
-function packetFile(net: TestNet, packets: Buffer[]): string {
+function packetFile(net: TestNet, packets: readonly Uint8Array[]): string {
   const file = join(net.directory(), "packets");
   const parts = packets.flatMap((packet) => {
     const length = Buffer.alloc(2);
@@ -237,7 +237,7 @@ export async function sendDatagrams(
   sourcePort: number,
   to: string,
   port: number,
-  packets: Buffer[],
+  packets: readonly Uint8Array[],
   mode: "udp" | "train" = "udp",
 ): Promise<number> {
   const file = packetFile(net, packets);
@@ -250,7 +250,7 @@ export async function sendFrames(
   net: TestNet,
   ns: string,
   device: string,
-  packets: Buffer[],
+  packets: readonly Uint8Array[],
 ): Promise<number> {
   const args = [INJECT, "frames", device, packetFile(net, packets)];
   return Number((await net.exec(ns, python(), args)).stdout);

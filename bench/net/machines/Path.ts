@@ -6,7 +6,7 @@
 
 import { quote } from "../../../test/support/ssh.js";
 import type { RateProbe } from "../../testbed/rateSearch.js";
-import { HTTP_PORT, IPERF_PORT, REDIS_PORT } from "../../testbed/Servers.js";
+import { HTTP_PORT, IPERF_PORT, nginxConfig, REDIS_PORT } from "../../testbed/Servers.js";
 import { TestbedError } from "../../testbed/TestbedError.js";
 import type { Target, TestPath } from "../../testbed/TestPath.js";
 import type { Variant } from "../variants.js";
@@ -53,17 +53,7 @@ export class Path implements TestPath {
         throw new TestbedError(`${this.variant.title}: no ping from ${ends}`);
       });
     const directory = `${WORK_DIRECTORY}/${this.variant.key}`;
-    const nginx = `worker_processes 2;
-daemon off;
-pid ${directory}/nginx.pid;
-error_log ${directory}/error.log;
-events { worker_connections 4096; }
-http {
-  access_log off;
-  ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${directory}/${name};`).join("\n  ")}
-  server { listen ${HTTP_PORT} backlog=4096; location / { return 200 "ok\\n"; } }
-}
-`;
+    const nginx = nginxConfig(directory, [{ port: HTTP_PORT, answer: "ok" }]);
     await this.server.machine.run(`mkdir -p ${directory}
 printf %s ${quote(nginx)} > ${directory}/nginx.conf
 ${this.unit("nginx", `nginx -e ${directory}/error.log -c ${directory}/nginx.conf`)}

@@ -546,21 +546,26 @@ describe("from outside", () => {
     expect(said(node.fromNode(packet).run())).toEqual([`node ${PC}:40000>${MASTER.underlay}:30500`]);
   });
 
+  /** What the pod answers to a connection that was translated to come from the tunnel address. */
+  const replyToTunnel = tcpPacket(
+    {
+      source: MASTER.pod,
+      destination: MASTER.tunnel,
+      sourcePort: 8080,
+      destinationPort: 40_000,
+      flags: SYN | ACK,
+      acknowledgement: 1001,
+    },
+    NOTHING,
+  );
+
   it("127.0.0.1 of the node: NodePorts answer, other ports go back to its own programs", () => {
     const node = nodeWith(nodePort([LOCAL]));
     const packet = { source: "127.0.0.1", destination: "127.0.0.1", ...syn };
     expect(said(node.fromNode(tcpPacket({ ...packet, destinationPort: 30080 }, NOTHING)).run())).toEqual([
       `pod ${MASTER.tunnel}:40000>${MASTER.pod}:8080`,
     ]);
-    const reply = {
-      source: MASTER.pod,
-      destination: MASTER.tunnel,
-      sourcePort: 8080,
-      destinationPort: 40_000,
-    };
-    expect(
-      said(node.fromPod(tcpPacket({ ...reply, flags: SYN | ACK, acknowledgement: 1001 }, NOTHING)).run()),
-    ).toEqual(["node 127.0.0.1:30080>127.0.0.1:40000"]);
+    expect(said(node.fromPod(replyToTunnel).run())).toEqual(["node 127.0.0.1:30080>127.0.0.1:40000"]);
     expect(said(node.fromNode(tcpPacket({ ...packet, destinationPort: 30500 }, NOTHING)).run())).toEqual([
       "node 127.0.0.1:40000>127.0.0.1:30500",
     ]);
@@ -580,15 +585,7 @@ describe("from outside", () => {
     expect(said(node.fromNode(ask(MASTER.tunnel, 30080)).run())).toEqual([
       `pod ${MASTER.tunnel}:40000>${MASTER.pod}:8080`,
     ]);
-    const reply = {
-      source: MASTER.pod,
-      destination: MASTER.tunnel,
-      sourcePort: 8080,
-      destinationPort: 40_000,
-    };
-    expect(
-      said(node.fromPod(tcpPacket({ ...reply, flags: SYN | ACK, acknowledgement: 1001 }, NOTHING)).run()),
-    ).toEqual([`node 127.0.0.1:30080>${MASTER.tunnel}:40000`]);
+    expect(said(node.fromPod(replyToTunnel).run())).toEqual([`node 127.0.0.1:30080>${MASTER.tunnel}:40000`]);
     expect(said(node.fromNode(ask(MASTER.tunnel, 30500)).run())).toEqual([
       `node ${MASTER.tunnel}:40000>127.0.0.1:30500`,
     ]);
