@@ -6,7 +6,7 @@ import { FAULTS, type Fault } from "./Bed.js";
 import type { Churn } from "./trial.js";
 import { selectVariants, VARIANTS, type Variant } from "./variants.js";
 
-export const CHURNS: readonly Churn[] = ["stable", "changing"];
+const CHURNS: readonly Churn[] = ["stable", "changing"];
 
 export interface FailoverOptions {
   repetitions: number;

@@ -19,7 +19,7 @@ import { OWNER, VIP } from "./nodes.js";
 import { type Endpoints, type PodwireBed, STREAM_PORT } from "./PodwireBed.js";
 
 /** Long-lived streams beside the redis client. */
-export const STREAMS = 10;
+const STREAMS = 10;
 /** With which endpoints a fault is measured: always the same, or some that come and go. */
 export type Churn = "stable" | "changing";
 

@@ -8,7 +8,7 @@ import { POSITIONS, type Position } from "./services.js";
 import { selectVariants, VARIANTS, type Variant, waysOf } from "./variants.js";
 
 /** Which of the two programs loads iptables' rules: they differ in what the kernel keeps. */
-export const IPTABLES_KINDS = ["nft", "legacy"] as const;
+const IPTABLES_KINDS = ["nft", "legacy"] as const;
 export type IptablesKind = (typeof IPTABLES_KINDS)[number];
 
 export interface ServiceOptions {

@@ -27,7 +27,7 @@ export interface RateResult<P extends RateProbe> {
 }
 
 /** Most loss that counts as none: 1 %. */
-export const LOSS_LIMIT = 0.01;
+const LOSS_LIMIT = 0.01;
 /** Share of the asked rate below which the sender did not keep up. */
 const KEPT_UP = 0.93;
 /** Short probes at most. */

@@ -27,7 +27,7 @@ export function fieldName(path: FieldPath): string {
 }
 
 /** One line: "FILE:LINE:COLUMN: FIELD: MESSAGE. REMEDY". */
-export function formatProblem(problem: Problem): string {
+function formatProblem(problem: Problem): string {
   const place = problem.line > 0 ? `${problem.file}:${problem.line}:${problem.column}` : problem.file;
   const said = [place, problem.field, problem.message].filter((part) => part !== "").join(": ");
   return problem.remedy === "" ? `${said}.` : `${said}. ${problem.remedy}`;

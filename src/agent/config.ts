@@ -64,11 +64,6 @@ export interface LoadedConfig {
   problem(path: FieldPath, message: string, remedy: string): Problem;
 }
 
-/** Reads and parses a config file. Throws a ConfigError. */
-export async function loadConfig(file: string): Promise<LoadedConfig> {
-  return parseConfig(file, await readConfig(file));
-}
-
 /** The text of a config file. Throws a ConfigError. */
 export async function readConfig(file: string): Promise<string> {
   try {

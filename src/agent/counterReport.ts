@@ -94,6 +94,6 @@ export function* serviceViews({ worker, services }: CounterSources): Generator<S
 }
 
 /** Whether anything of a Service went through this node. */
-export function hadTraffic({ requests, replies }: ServiceTraffic): boolean {
+function hadTraffic({ requests, replies }: ServiceTraffic): boolean {
   return requests.packets + replies.packets > 0;
 }

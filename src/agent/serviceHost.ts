@@ -7,7 +7,7 @@ import { formatIpv4, type Ipv4Prefix, overlaps, parseCidr, parseIpv4 } from "../
 import { formatPortRange, type PortRange, parsePortRange, portRangesOverlap } from "../model/portRanges.js";
 
 /** The API server's default range of ClusterIPs. */
-export const DEFAULT_SERVICE_RANGE = "10.152.183.0/24";
+const DEFAULT_SERVICE_RANGE = "10.152.183.0/24";
 
 /** What is not said otherwise. */
 export const SERVICE_HOST_DEFAULTS: ServiceHostConfig = {

@@ -27,9 +27,6 @@ export const EITHER = SOURCE | DESTINATION;
 /** Results that may wait for an operator: one bit each. */
 export const MAX_DEPTH = 30;
 
-/** A program that takes everything. */
-export const MATCH_ALL = new Int32Array(0);
-
 /** Words of a shape: source, destination, ports (source << 16 | destination), protocol. */
 export const SHAPE_WORDS = 4;
 /** In the place of a protocol: addresses of something that is not looked into (outer headers, ARP). */

@@ -8,8 +8,8 @@
  *   └───────┴───────┴───────────────┴─────────────────┴───────┘
  */
 
-export const BLOCK_SECTION_HEADER = 0x0a0d0d0a;
-export const BLOCK_INTERFACE = 1;
+const BLOCK_SECTION_HEADER = 0x0a0d0d0a;
+const BLOCK_INTERFACE = 1;
 export const BLOCK_STATISTICS = 5;
 export const BLOCK_PACKET = 6;
 

@@ -46,7 +46,7 @@ export function diagramCommand(): Command {
 }
 
 /** The format that is wanted: named, or by the file's name. */
-export function formatOf({ output, outputFile }: Pick<Options, "output" | "outputFile">): Format {
+function formatOf({ output, outputFile }: Pick<Options, "output" | "outputFile">): Format {
   return output ?? EXTENSIONS[extname(outputFile ?? "").toLowerCase()] ?? "text";
 }
 

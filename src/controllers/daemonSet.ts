@@ -112,7 +112,7 @@ export function daemonPod(daemonSet: DaemonSet, nodeName: string, revision: stri
 }
 
 /** The node a daemon's pod runs on or is meant for. */
-export function nodeOfDaemonPod(pod: Pod): string | undefined {
+function nodeOfDaemonPod(pod: Pod): string | undefined {
   return pod.spec?.nodeName || (pod.spec ? pinnedNode(pod.spec) : undefined);
 }
 

@@ -566,7 +566,7 @@ function inherited(d: Deployment): Record<string, string> {
 }
 
 /** Equal but for the hash label. */
-export function sameTemplate(a: PodTemplateSpec | undefined, b: PodTemplateSpec | undefined): boolean {
+function sameTemplate(a: PodTemplateSpec | undefined, b: PodTemplateSpec | undefined): boolean {
   return plainTemplate(a) === plainTemplate(b);
 }
 

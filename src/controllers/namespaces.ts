@@ -16,7 +16,7 @@ export const SYSTEM_NAMESPACES = [
   "kube-node-lease",
   METALLB_NAMESPACE,
 ] as const;
-export const NAMESPACE_FINALIZER = "kubernetes";
+const NAMESPACE_FINALIZER = "kubernetes";
 /** Between two looks at a namespace that is not empty yet. */
 const AGAIN_MS = 1000;
 

@@ -10,7 +10,7 @@ import { keyOf, millisecondsOf, sameJson, timestamp } from "./meta.js";
 import { tolerates } from "./nodeFit.js";
 import { isReady, isTerminating } from "./pods.js";
 
-export const NODE_GRACE_MS = 40_000;
+const NODE_GRACE_MS = 40_000;
 const DEFAULT_TOLERATION_SECONDS = 300;
 const NOT_READY = "node.kubernetes.io/not-ready";
 const UNREACHABLE = "node.kubernetes.io/unreachable";

@@ -27,7 +27,7 @@ function readyCondition(pod: Pod) {
 }
 
 /** Milliseconds until the pod counts as available: 0 when it does, undefined when it is not ready. */
-export function untilAvailable(pod: Pod, minReadySeconds: number, now: number): number | undefined {
+function untilAvailable(pod: Pod, minReadySeconds: number, now: number): number | undefined {
   if (!isReady(pod)) return undefined;
   if (minReadySeconds === 0) return 0;
   const since = millisecondsOf(readyCondition(pod)?.lastTransitionTime as string | undefined);

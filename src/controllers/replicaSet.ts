@@ -64,7 +64,7 @@ export function reconcileReplicaSet({ replicaSet, pods, now }: ReplicaSetState):
 }
 
 /** Pods in the order of Kubernetes' ActivePodsWithRanks: the first ones go first. */
-export function leastWorthKeeping(pods: readonly Pod[]): Pod[] {
+function leastWorthKeeping(pods: readonly Pod[]): Pod[] {
   const perNode = new Map<string, number>();
   const nodeOf = (pod: Pod): string => pod.spec?.nodeName ?? "";
   for (const pod of pods) perNode.set(nodeOf(pod), (perNode.get(nodeOf(pod)) ?? 0) + 1);

@@ -24,9 +24,9 @@ import {
 import * as sctp from "../wire/sctp.js";
 
 /** The packet belongs to the association; the flow's time has started again. */
-export const SCTP_TRACKED = 0;
+const SCTP_TRACKED = 0;
 /** Wrong verification tag, or no whole chunk: nothing changed. */
-export const SCTP_OUTSIDE = 1;
+const SCTP_OUTSIDE = 1;
 
 /**
  * State of a flow whose first packet has its SCTP header at `o` and ends at `end`: SCTP_CLOSED for an

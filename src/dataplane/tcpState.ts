@@ -51,11 +51,11 @@ import {
 import { ACK, FIN, RST, SYN } from "../wire/tcp.js";
 
 /** The segment belongs where it is; the flow's time has started again. */
-export const TCP_TRACKED = 0;
+const TCP_TRACKED = 0;
 /** The segment fits no window, or no state: nothing changed, but for the flow's time. */
-export const TCP_OUTSIDE = 1;
+const TCP_OUTSIDE = 1;
 /** A RST that must not close anything: not even the flow's time started again. */
-export const TCP_RST_IGNORED = 2;
+const TCP_RST_IGNORED = 2;
 /** A SYN after the connection ended: remove the flow, and treat the segment as the first of another. */
 export const TCP_REOPEN = 3;
 

@@ -139,7 +139,7 @@ function translateL4(
  * Whether the transport checksum of a row is still the sum of the pseudo-header: said by the
  * virtio-net header, or, where the tunnel brought it, seen by its value.
  */
-export function isPartial(dp: Dataplane, i: number): boolean {
+function isPartial(dp: Dataplane, i: number): boolean {
   const { batch, view } = dp;
   const l4 = batch.l4[i];
   if (batch.csumStart[i] >= 0) return batch.csumStart[i] === l4 - batch.offset[i];

@@ -26,12 +26,12 @@ export const VXLAN_OVERHEAD = 50;
 /** Smallest MTU an IPv4 host must be able to receive (RFC 791). */
 export const MIN_OVERLAY_MTU = 576;
 /** Next hop of every route to the dataplane: link-local, the same everywhere, owned by nobody. */
-export const GATEWAY_ADDRESS = "169.254.1.1";
+const GATEWAY_ADDRESS = "169.254.1.1";
 /**
  * Address of the tunnel GSO device. Nobody talks to it: loose reverse path filtering (rp_filter 2)
  * drops what enters by a device that has no address at all (fib_validate_source).
  */
-export const GSO_ADDRESS = "169.254.1.2";
+const GSO_ADDRESS = "169.254.1.2";
 /** Our number in rtm_protocol (/etc/iproute2/rt_protos); marks routes as ours. */
 export const ROUTE_PROTOCOL = 112;
 /** Start of the ifalias of every device of ours. */
@@ -41,7 +41,7 @@ export const ALIAS_PREFIX = "podwire:";
 export const TUN_F_CSUM = 0x01;
 export const TUN_F_TSO4 = 0x02;
 export const TUN_F_TSO6 = 0x04;
-export const TUN_F_TSO_ECN = 0x08;
+const TUN_F_TSO_ECN = 0x08;
 /** TUN_F_USO4 | TUN_F_USO6: the kernel takes them only together. */
 export const TUN_F_USO = 0x60;
 export const TUN_F_UDP_TUNNEL_GSO = 0x80;

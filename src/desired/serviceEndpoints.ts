@@ -49,7 +49,7 @@ export function endpointsOf(
 }
 
 /** Whether it can be reached by an address besides its cluster IP. */
-export function externallyAccessible(service: Service, port: ServicePort): boolean {
+function externallyAccessible(service: Service, port: ServicePort): boolean {
   return port.nodePort !== 0 || service.loadBalancerIps.length > 0 || service.externalIps.length > 0;
 }
 

@@ -3,17 +3,17 @@
  * machine; System puts the root directory before them.
  */
 
-export const UNIT_DIRECTORY = "/etc/systemd/system";
+const UNIT_DIRECTORY = "/etc/systemd/system";
 export const APISERVER_UNIT = "podwire-apiserver.service";
 export const AGENT_UNIT = "podwire-agent.service";
 
-export const CONFIG_DIRECTORY = "/etc/podwire";
+const CONFIG_DIRECTORY = "/etc/podwire";
 export const APISERVER_ENV = `${CONFIG_DIRECTORY}/apiserver.env`;
 export const AGENT_ENV = `${CONFIG_DIRECTORY}/agent.env`;
 export const AGENT_KUBECONFIG = `${CONFIG_DIRECTORY}/kubeconfig`;
 
 /** What outlives a reboot: the API server's objects and keys, pods' logs. */
-export const DATA_DIRECTORY = "/var/lib/podwire";
+const DATA_DIRECTORY = "/var/lib/podwire";
 export const ADMIN_KUBECONFIG = `${DATA_DIRECTORY}/apiserver/admin.kubeconfig`;
 /** The agent's state directory. */
 export const STATE_DIRECTORY = "/run/podwire";

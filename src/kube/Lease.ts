@@ -10,7 +10,7 @@ import { LEASES } from "./resources.js";
 import type { Lease } from "./types.js";
 
 /** Namespace of the nodes' leases. */
-export const NODE_LEASE_NAMESPACE = "kube-node-lease";
+const NODE_LEASE_NAMESPACE = "kube-node-lease";
 /** kubelet's: renewed every 10 s, a node without for 40 s is not ready. */
 const NODE_LEASE_SECONDS = 40;
 const NODE_RENEW_MS = 10_000;

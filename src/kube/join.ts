@@ -77,7 +77,7 @@ function issued({ certificate }: { certificate?: unknown }, ca: string, server: 
 }
 
 /** "sha256:…" of a certificate's public key. */
-export function publicKeyHash(certificate: string): string {
+function publicKeyHash(certificate: string): string {
   const key = new X509Certificate(certificate).publicKey.export({ type: "spki", format: "der" });
   return `sha256:${createHash("sha256").update(key).digest("hex")}`;
 }

@@ -6,8 +6,8 @@ function ref(groupVersion: string, plural: string, kind: string, namespaced: boo
   return { group: group!, version: version!, plural, kind, namespaced };
 }
 
-export const PODWIRE_GROUP = "podwire.dev";
-export const METALLB_GROUP = "metallb.io";
+const PODWIRE_GROUP = "podwire.dev";
+const METALLB_GROUP = "metallb.io";
 
 export const NODES = ref("v1", "nodes", "Node", false);
 export const PODS = ref("v1", "pods", "Pod", true);

@@ -34,7 +34,7 @@ type Item =
   | (BlockObject & { kind: "IPAMBlock" });
 
 /** Sorts what kubectl lists by kind. */
-export function objectsOf(items: readonly Item[]): ClusterObjects {
+function objectsOf(items: readonly Item[]): ClusterObjects {
   return {
     nodes: items.filter((item) => item.kind === "Node"),
     pods: items.filter((item) => item.kind === "Pod"),

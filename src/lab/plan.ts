@@ -27,7 +27,7 @@ const KUBE_CACHE = `${LAB_DIRECTORY}/kubectl-cache`;
 /** The node that the API server runs on. */
 export const API_NODE = NODES[0]!;
 export const API_PORT = 6443;
-export const API_URL = `https://${API_NODE.address}:${API_PORT}`;
+const API_URL = `https://${API_NODE.address}:${API_PORT}`;
 
 export const API_LOG = `${LAB_DIRECTORY}/apiserver.log`;
 
@@ -62,7 +62,7 @@ export function hostNamespace(name: string): string {
 const POD_PREFIX = "podwire-pod-";
 
 /** Where the agents make pods' namespaces: a pod does not wait for the end of another of its name. */
-export const POD_NETNS_PATTERN = `/run/netns/${POD_PREFIX}{uid}`;
+const POD_NETNS_PATTERN = `/run/netns/${POD_PREFIX}{uid}`;
 
 /** Network namespace of a pod. */
 export function podNamespace({ uid }: { uid: string }): string {

@@ -54,7 +54,7 @@ function isInstalled(program: string): boolean {
 }
 
 /** What is missing here. */
-export function missingRequirements(): Requirement[] {
+function missingRequirements(): Requirement[] {
   return REQUIREMENTS.filter(({ program }) => !isInstalled(program));
 }
 

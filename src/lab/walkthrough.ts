@@ -5,7 +5,6 @@
  */
 
 export const LAN_PREFIX_LENGTH = 24;
-export const LAN_SUBNET = "192.168.2.0/24";
 export const LAN_MTU = 1500;
 export const POD_POOL = "10.1.0.0/16";
 

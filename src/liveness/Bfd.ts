@@ -31,11 +31,8 @@ export interface BfdTimers {
   detectMult: number;
 }
 
-export const DEFAULT_TIMERS: BfdTimers = { desiredMinTxUs: 100_000, requiredMinRxUs: 100_000, detectMult: 3 };
-export const FAST_TIMERS: BfdTimers = { desiredMinTxUs: 10_000, requiredMinRxUs: 10_000, detectMult: 3 };
-
 /** Least interval of sending while a session is not Up (RFC 5880 §6.8.3). */
-export const SLOW_TX_US = 1_000_000;
+const SLOW_TX_US = 1_000_000;
 /**
  * How long a node that has started or stood still waits for its peers before it takes them for dead.
  * A living peer answers the first packet at once; should that be lost, the next comes within SLOW_TX_US.

@@ -27,7 +27,6 @@ export const HELD = 5;
 /** Kinds. */
 export const KIND_UNKNOWN = 0;
 export const KIND_IPV4 = 4;
-export const KIND_IPV6 = 6;
 export const KIND_ARP = 1;
 
 /** Ways out that are not left to the route table (`via`); 0 or more is a VTEP's index. */

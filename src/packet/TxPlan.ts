@@ -29,7 +29,7 @@ import {
 } from "./layout.js";
 
 /** Index of the last piece of a message (not read by native). */
-export const MSG_TAIL = 11;
+const MSG_TAIL = 11;
 /** Bytes of all frames in the message (not read by native). */
 export const MSG_BYTES = 12;
 /** Datagrams in the message (not read by native). MSG_FRAMES is less where segments share a frame. */

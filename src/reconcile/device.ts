@@ -44,12 +44,6 @@ export function isOurs(link: LinkInfo, recorded: boolean): boolean {
   return link.kind === "tun" && (link.alias.startsWith(ALIAS_PREFIX) || (recorded && link.alias === ""));
 }
 
-/** The link in the way of `spec`, null where there is none or it is ours. */
-export async function foreignLink(host: Host, spec: DeviceSpec, recorded: boolean): Promise<LinkInfo | null> {
-  const link = await host.within(spec.netns, (namespace) => namespace.link(spec.name));
-  return link === null || isOurs(link, recorded) ? null : link;
-}
-
 /**
  * Attaches to the device where it exists and is ours, else creates it. Throws a DeviceError.
  *

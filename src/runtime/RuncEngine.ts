@@ -553,7 +553,7 @@ function startError(message: string, at: number): ContainerEnd {
 }
 
 /** conmon's line on its sync pipe: {"data": PID} or {"data": -1, "message": "…"} (before API 1: "pid"). */
-export function parseSync(line: string): { pid: number; message: string } {
+function parseSync(line: string): { pid: number; message: string } {
   try {
     const { data, pid = data ?? -1, message = "" } = JSON.parse(line) as Record<string, never>;
     return { pid: Number(pid), message: ociMessage(String(message)) };
@@ -563,7 +563,7 @@ export function parseSync(line: string): { pid: number; message: string } {
 }
 
 /** What of runc's log lines (`time="…" level=error msg="…"`) is the message. */
-export function ociMessage(text: string): string {
+function ociMessage(text: string): string {
   const found = [...text.matchAll(/level=(?:error|fatal) msg="((?:[^"\\]|\\.)*)"/g)].at(-1)?.[1];
   return (found?.replace(/\\(.)/g, "$1") ?? text).trim();
 }

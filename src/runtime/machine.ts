@@ -44,7 +44,7 @@ export async function lookAtMachine(): Promise<Machine> {
 }
 
 /** How many user ids the text of uid_map maps. */
-export function mappedIds(uidMap: string): number {
+function mappedIds(uidMap: string): number {
   return uidMap
     .trim()
     .split("\n")

@@ -231,7 +231,7 @@ function send(pid: number, signal: NodeJS.Signals): void {
 }
 
 /** The last error in runc's log of JSON lines. */
-export function runcError(logFile: string): string {
+function runcError(logFile: string): string {
   let text: string;
   try {
     text = readFileSync(logFile, "utf8");

@@ -19,7 +19,7 @@ export const WORD_MASK = CHUNK_WORDS - 1;
 /** References are int32, and not negative. */
 const MAX_CHUNKS = 2047;
 /** The longest content. */
-export const MAX_SEGMENT_WORDS = CHUNK_WORDS - 2;
+const MAX_SEGMENT_WORDS = CHUNK_WORDS - 2;
 /** What is left of a chunk is forgotten when it is less than this. */
 const MIN_REGION = 32;
 

@@ -182,8 +182,6 @@ export const FLAG_EGRESS = 8;
 export const FLAG_PORT_COLLISION = 16;
 /** Taken up in mid-stream. */
 export const FLAG_ADOPTED = 32;
-/** First bit that belongs to the stages. */
-export const FLAG_USER = 1 << 16;
 
 // ---- FLOW_OUT -------------------------------------------------------------------------------
 /** Where the route table says. Port numbers and VTEP indices are never kept here: tables change. */

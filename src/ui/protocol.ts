@@ -1,6 +1,5 @@
 /** What the page and its server say to each other. Types only. */
 import type { Scene } from "../explain/picture/scene.js";
-import type { Step } from "../explain/picture/selection.js";
 
 /** What the page is about: what a picture shows, and what trace may be asked for. */
 export interface ClusterView {
@@ -46,12 +45,6 @@ export interface FlowRow {
   /** Where it goes after translation; empty where it is not translated. */
   translated: string;
   state: string;
-}
-
-export interface PictureQuery {
-  step?: Step;
-  namespace?: string;
-  service?: string;
 }
 
 /** One decision about a packet. */

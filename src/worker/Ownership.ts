@@ -17,9 +17,9 @@ import { NO_NODE, THIS_NODE, type VipTable } from "../tables/VipTable.js";
 import { PeerLiveness } from "./PeerLiveness.js";
 
 /** A breath is late where it comes this long after something was due. */
-export const LATE_US = 20_000;
+const LATE_US = 20_000;
 /** Longest time that queued BFD packets keep detection times from being looked at. */
-export const DRAIN_US = 100_000;
+const DRAIN_US = 100_000;
 
 /** A node to have a BFD session with, by its VTEP index. */
 export interface BfdPeer {

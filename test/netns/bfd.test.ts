@@ -11,7 +11,7 @@ import { setImmediate } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { native } from "../../src/binding/index.js";
 import type { NativeIo } from "../../src/binding/types.js";
-import { Bfd, type BfdSink, type BfdTimers, DEFAULT_TIMERS, FAST_TIMERS } from "../../src/liveness/Bfd.js";
+import { Bfd, type BfdSink, type BfdTimers } from "../../src/liveness/Bfd.js";
 import { Arena } from "../../src/packet/Arena.js";
 import {
   ARENA,
@@ -25,6 +25,7 @@ import {
 } from "../../src/packet/layout.js";
 import { TxPlan } from "../../src/packet/TxPlan.js";
 import * as wire from "../../src/wire/bfd.js";
+import { DEFAULT_TIMERS, FAST_TIMERS } from "../support/bfd.js";
 import { address } from "../support/frames.js";
 import { netnsUnavailable, TestNet, waitFor } from "../support/netns.js";
 

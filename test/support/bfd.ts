@@ -1,7 +1,11 @@
 /** BFD machines on a network in memory, whose time is a number: seeded loss, delay and reordering. */
-import { Bfd, type BfdSink, type BfdTimers, DEFAULT_TIMERS } from "../../src/liveness/Bfd.js";
+import { Bfd, type BfdSink, type BfdTimers } from "../../src/liveness/Bfd.js";
 import * as wire from "../../src/wire/bfd.js";
 import { Random } from "./random.js";
+
+/** The two profiles of configuration. */
+export const DEFAULT_TIMERS: BfdTimers = { desiredMinTxUs: 100_000, requiredMinRxUs: 100_000, detectMult: 3 };
+export const FAST_TIMERS: BfdTimers = { desiredMinTxUs: 10_000, requiredMinRxUs: 10_000, detectMult: 3 };
 
 /** A packet as a third party reads it (RFC 5880 §4.1). */
 export interface Packet {

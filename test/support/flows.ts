@@ -39,7 +39,7 @@ export function portsOf(key: Key): number {
 }
 
 /** Writes a key into a draft. */
-export function setKey(draft: Int32Array, at: number, key: Key): void {
+function setKey(draft: Int32Array, at: number, key: Key): void {
   draft[at + KEY_SOURCE] = number(key.source);
   draft[at + KEY_DESTINATION] = number(key.destination);
   draft[at + KEY_PORTS] = portsOf(key);

@@ -13,7 +13,7 @@ import { type TestNet, waitFor } from "./netns.js";
 
 export const POD_POOL = "10.1.0.0/16";
 export const VNI = 4096;
-export const LAN_LENGTH = 24;
+const LAN_LENGTH = 24;
 /** VXLAN over IPv4: outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14. */
 export const OVERHEAD = 50;
 

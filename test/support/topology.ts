@@ -70,7 +70,7 @@ export const STEP_SERVICES = {
 } as const;
 
 /** The MAC that the tests give a node's VTEP. */
-export function macAt(n: number): string {
+function macAt(n: number): string {
   return `66:00:00:00:00:${n.toString(16).padStart(2, "0")}`;
 }
 

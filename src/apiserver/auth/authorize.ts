@@ -9,7 +9,7 @@ import { forbidden } from "../errors.js";
 import type { User } from "../verbs/Hooks.js";
 import { isReferred, type ReferredKind } from "./nodeReferences.js";
 
-export const ADMINS = "system:masters";
+const ADMINS = "system:masters";
 export const NODES = "system:nodes";
 export const AUTHENTICATED = "system:authenticated";
 export const BOOTSTRAPPERS = "system:bootstrappers";

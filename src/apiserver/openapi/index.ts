@@ -12,7 +12,7 @@ import { pathsOf } from "./paths.js";
 import { referenceOf, type Schema } from "./schema.js";
 
 /** The Kubernetes version that the schemas are of. */
-export const KUBERNETES_VERSION = "v1.32.0";
+const KUBERNETES_VERSION = "v1.32.0";
 
 const GROUP_PREFIXES: Record<string, string> = {
   "": "io.k8s.api.core",

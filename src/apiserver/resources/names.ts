@@ -77,12 +77,6 @@ export function isDns1035Label(value: string): string[] {
   return messages;
 }
 
-/** Names that only have to fit into a path: Events of old clients, Endpoints. */
-export function isPathSegment(value: string): string[] {
-  if (value === "." || value === "..") return [`may not be '${value}'`];
-  return ["/", "%"].filter((mark) => value.includes(mark)).map((mark) => `may not contain '${mark}'`);
-}
-
 const QUALIFIED_MESSAGE = pattern(
   "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
   QUALIFIED_NAME,

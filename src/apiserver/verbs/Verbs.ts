@@ -771,7 +771,7 @@ export function keyOf(definition: ResourceDefinition, namespace: string | undefi
 }
 
 /** Kinds that a cluster would define by CustomResourceDefinitions. */
-export function isCustom(group: string): boolean {
+function isCustom(group: string): boolean {
   return group.includes(".") && !group.endsWith(".k8s.io");
 }
 

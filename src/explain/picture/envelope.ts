@@ -25,7 +25,7 @@ interface Stage {
 }
 
 /** An example of what a picture is about; empty where the cluster has none (one node, no pods). */
-export function exampleStages({ step, services, nodes }: Selection): Stage[] {
+function exampleStages({ step, services, nodes }: Selection): Stage[] {
   const withPods = nodes.filter((node) => node.vtep !== null && shownPods(node).length > 0);
   if (withPods.length < 2) return [];
   if (step === "overlay") return podToPod(withPods);

@@ -87,7 +87,7 @@ export interface Scene {
 }
 
 /** Number of Services that have a colour of their own; further ones are dashed. */
-export const SERVICE_COLOURS = 8;
+const SERVICE_COLOURS = 8;
 
 /** Colours by paint, as CSS writes them. */
 export type Theme = Readonly<Record<string, string>>;

@@ -1,14 +1,7 @@
 import { describe, expect, it } from "vitest";
-import {
-  type BfdTimers,
-  DEFAULT_TIMERS,
-  FAST_TIMERS,
-  NO_SESSION,
-  SESSION_ADMIN_DOWN,
-  SETTLE_US,
-} from "../../../src/liveness/Bfd.js";
+import { type BfdTimers, NO_SESSION, SESSION_ADMIN_DOWN, SETTLE_US } from "../../../src/liveness/Bfd.js";
 import * as wire from "../../../src/wire/bfd.js";
-import { Mesh, packet, readPacket, Station } from "../../support/bfd.js";
+import { DEFAULT_TIMERS, FAST_TIMERS, Mesh, packet, readPacket, Station } from "../../support/bfd.js";
 import { hex, toHex } from "../../support/frames.js";
 import { Random } from "../../support/random.js";
 

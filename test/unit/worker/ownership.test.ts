@@ -4,10 +4,11 @@
  */
 import { beforeEach, describe, expect, it } from "vitest";
 import { hashNode, rendezvousOrder } from "../../../src/announce/rendezvous.js";
-import { type BfdTimers, DEFAULT_TIMERS, FAST_TIMERS, SETTLE_US, UP } from "../../../src/liveness/Bfd.js";
+import { type BfdTimers, SETTLE_US, UP } from "../../../src/liveness/Bfd.js";
 import { buildVipTable, THIS_NODE, VipTable } from "../../../src/tables/VipTable.js";
 import * as wire from "../../../src/wire/bfd.js";
 import { Ownership } from "../../../src/worker/Ownership.js";
+import { DEFAULT_TIMERS, FAST_TIMERS } from "../../support/bfd.js";
 import { Random } from "../../support/random.js";
 
 const MS = 1000;

@@ -4,7 +4,7 @@ import type { Loose } from "../../../../src/apiserver/resources/loose.js";
 
 export const NOW = new Date("2024-05-01T12:00:00Z");
 
-export const CONTEXT: RequestContext = {
+const CONTEXT: RequestContext = {
   now: NOW,
   user: "kubernetes-admin",
   groups: ["system:masters"],
