@@ -1,6 +1,7 @@
 /** `podwire apiserver`: runs the embedded Kubernetes API until a signal ends it. */
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import type { Service } from "../kube/types.js";
+import { listeningPort, wholeNumber } from "./arguments.js";
 import { logLevelOption, makeLog } from "./log.js";
 import { metricsOption, serveMetrics } from "./metrics.js";
 
@@ -28,23 +29,23 @@ export function apiserverCommand(): Command {
         "`podwire token create`.",
     )
     .requiredOption("-a, --address <ip>", "address to listen on: the node's own")
-    .option("-p, --port <number>", "port to listen on", parsePort, 6443)
+    .option("-p, --port <number>", "port to listen on", listeningPort, 6443)
     .option("-d, --data-dir <directory>", "where objects and certificates are kept", DEFAULT_DATA_DIR)
     .option("--service-range <cidr>", "where ClusterIPs come from", "10.152.183.0/24")
     .option("--no-controllers", "only serve the API")
     .option(
       "--address-grace <seconds>",
       "how long nobody may have an address before it is taken back",
-      parsePositive,
+      wholeNumber(1),
       60,
     )
     .option(
       "--min-request-timeout <seconds>",
       "a watch is ended after once to twice this time, and resumed by its client",
-      parsePositive,
+      wholeNumber(1),
       1800,
     )
-    .option("--watch-history <changes>", "how many changes a watch can resume over", parsePositive, 10_000)
+    .option("--watch-history <changes>", "how many changes a watch can resume over", wholeNumber(1), 10_000)
     .addOption(metricsOption())
     .addOption(logLevelOption())
     .action(run);
@@ -134,16 +135,4 @@ async function run(options: Options): Promise<void> {
     log.info("API server stopped");
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void stop());
-}
-
-function parsePositive(text: string): number {
-  const count = Number(text);
-  if (!Number.isInteger(count) || count < 1) throw new InvalidArgumentError("want a whole number from 1 on");
-  return count;
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new InvalidArgumentError("want 0 to 65535");
-  return port;
 }

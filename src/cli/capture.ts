@@ -2,9 +2,10 @@
 import { createWriteStream } from "node:fs";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import type { CaptureHead, CaptureRequest } from "../agent/Captures.js";
 import { POINT_NAMES, type PointName } from "../capture/layout.js";
+import { seconds, wholeNumber } from "./arguments.js";
 
 interface Options {
   config?: string;
@@ -42,29 +43,20 @@ export function captureCommand(): Command {
         "and, or, not, (). Holds for a translated packet if it holds before or after",
     )
     .option("--pod <namespace/name>", "packets that a pod of this node sends or gets")
-    .option("-c, --count <packets>", "end after so many", number(1))
-    .option("--duration <seconds>", "end after this time", number(0.001))
+    .option("-c, --count <packets>", "end after so many", wholeNumber(1))
+    .option("--duration <seconds>", "end after this time", seconds(0.001))
     .option(
       "-s, --snapshot-length <bytes>",
       "most bytes of a packet, 64 or more (default: 262144)",
-      number(64),
+      wholeNumber(64),
     )
     .option(
       "-B, --buffer-size <MiB>",
       "ring between dataplane and agent, a power of two (default: 16)",
-      number(1),
+      wholeNumber(1),
     )
     .option("-w, --write <file>", "file to write; -: standard output")
     .action(run);
-}
-
-/** A parser of numbers from `least` on. */
-function number(least: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text === "" || !(value >= least)) throw new InvalidArgumentError(`It is no number from ${least} on.`);
-    return value;
-  };
 }
 
 async function run(options: Options): Promise<void> {

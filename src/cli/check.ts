@@ -2,11 +2,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import type { Disagreement } from "../check/disagreement.js";
 import type { AgentFacts } from "../check/node.js";
 import type { Host } from "../host/Host.js";
 import type { KubeApi } from "../kube/KubeApi.js";
+import { seconds } from "./arguments.js";
 
 /** Between two looks of --wait. */
 const LOOK_MS = 250;
@@ -39,7 +40,7 @@ export function checkCommand(sources: CheckSources = SYSTEM): Command {
     .option("--kubeconfig <file>", "kubeconfig (default: KUBECONFIG, then ~/.kube/config)")
     .option("-d, --state-dir <dir>", "state directory of this node's agent (default: /run/podwire)")
     .option("--no-node", "only the API's objects, whether an agent runs here or not")
-    .option("--wait <seconds>", "what disagrees may take so long to come right", parseSeconds, 0)
+    .option("--wait <seconds>", "what disagrees may take so long to come right", seconds(0), 0)
     .option("--json", "print JSON")
     .action((options: Options) => run(options, sources));
 }
@@ -136,10 +137,4 @@ const SYSTEM: CheckSources = {
 
 function socketOf(stateDir: string): string {
   return join(stateDir, "agent.sock");
-}
-
-function parseSeconds(text: string): number {
-  const seconds = Number(text);
-  if (!Number.isFinite(seconds) || seconds < 0) throw new InvalidArgumentError("not a number of seconds");
-  return seconds;
 }

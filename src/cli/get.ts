@@ -1,8 +1,9 @@
 /** `podwire get`: what the agent on this node has counted and tracks, as tables or JSON, once or watched. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { askAll } from "../agent/StatusServer.js";
 import { directoryOptions, withAgent, write } from "./agentSocket.js";
+import { interval } from "./arguments.js";
 import { type FilterOptions, filtered, queryOf } from "./conntrack.js";
 import { DROPS, type DropView, dropViews, FLOWS, SERVICES, type View, VTEPS } from "./getViews.js";
 import { table } from "./table.js";
@@ -60,7 +61,7 @@ function listed(command: Command): Command {
       ]),
     )
     .option("-w, --watch", "go on, and print what changes")
-    .option("--interval <seconds>", "between two looks, with --watch", parseInterval, 1);
+    .option("--interval <seconds>", "between two looks, with --watch", interval, 1);
 }
 
 async function* drops(socket: string): AsyncGenerator<DropView> {
@@ -108,11 +109,4 @@ export function lines<T>(
   const rows = items.map((item) => view.row(item).slice(0, columns));
   const text = table(head, rows);
   return (first ? text : text.slice(1)).map((line) => `${line}\n`).join("");
-}
-
-/** Seconds from 0.1 on. */
-export function parseInterval(text: string): number {
-  const seconds = Number(text);
-  if (!(seconds >= 0.1 && seconds <= 3600)) throw new InvalidArgumentError("want 0.1 to 3600 seconds");
-  return seconds;
 }

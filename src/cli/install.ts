@@ -3,8 +3,9 @@ import { realpathSync } from "node:fs";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { DEFAULT_DATA_DIR } from "./apiserver.js";
+import { ipv4Address } from "./arguments.js";
 import { checkJoinLine, type JoinLine, joinedKubeconfig } from "./join.js";
 import { createToken } from "./token.js";
 
@@ -41,7 +42,7 @@ export function installCommand(): Command {
         .choices(["master", "node"])
         .makeOptionMandatory(),
     )
-    .requiredOption("-a, --address <ip>", "this machine's address on the LAN", parseAddress)
+    .requiredOption("-a, --address <ip>", "this machine's address on the LAN", ipv4Address)
     .option("--node <name>", "this node's name", hostname().toLowerCase())
     .option("--server <url>", "the API server to join, e.g. https://192.168.2.30:6443")
     .option("--token <id.secret>", "a join token that is still good")
@@ -126,9 +127,4 @@ async function waitForServer(url: string): Promise<void> {
       );
     await sleep(200);
   }
-}
-
-function parseAddress(text: string): string {
-  if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(text)) throw new InvalidArgumentError("want an IPv4 address");
-  return text;
 }

@@ -1,7 +1,8 @@
 /** `podwire ipam`: shows, checks and mends the addresses that the cluster's pods have. */
 import { readFile, writeFile } from "node:fs/promises";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import type { KubeApi } from "../kube/KubeApi.js";
+import { wholeNumber } from "./arguments.js";
 
 /** The API, from a kubeconfig file or from where kubectl finds it. */
 export type Connect = (kubeconfig: string | undefined) => Promise<{ kube: KubeApi; close(): void }>;
@@ -35,7 +36,7 @@ export function ipamCommand(connect: Connect = connectByKubeconfig): Command {
     )
     .action(guarded(connect, release));
   add(ipam, "split", "Split a pool into equal smaller ones. Addresses in use stay in use.")
-    .argument("<number>", "how many; a power of 2", parseCount)
+    .argument("<number>", "how many; a power of 2", wholeNumber(2))
     .option("--name <pool>", "the pool, by name")
     .option("--cidr <cidr>", "the pool, by CIDR")
     .action(guarded(connect, split));
@@ -130,12 +131,6 @@ async function connectByKubeconfig(kubeconfig: string | undefined): ReturnType<C
     ? KubeClient.fromDefault()
     : KubeClient.fromFile(kubeconfig));
   return { kube: client, close: () => client.close() };
-}
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (!Number.isInteger(count) || count < 2) throw new InvalidArgumentError("not a whole number from 2 on");
-  return count;
 }
 
 function json(value: unknown): string {

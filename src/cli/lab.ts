@@ -7,7 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { recordedLabPods } from "../lab/agents.js";
 import { LabError } from "../lab/errors.js";
 import {
@@ -43,6 +43,7 @@ import {
   runInside,
 } from "../lab/rootless.js";
 import { DAEMON_SETS, NODES } from "../lab/walkthrough.js";
+import { listeningPort } from "./arguments.js";
 import { STEPS, type Step, walkAndPrint } from "./labWalk.js";
 
 interface RunOptions {
@@ -289,12 +290,6 @@ async function uiCommand({ port, socket }: { port: number; socket?: string }): P
   return servePage(port, serve, (line) => console.log(line));
 }
 
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new InvalidArgumentError("not a port");
-  return port;
-}
-
 async function downCommand(): Promise<number> {
   const { namespaces, processes } = await down((line) => console.log(line));
   console.log(
@@ -435,7 +430,7 @@ export function labCommand(): Command {
   lab
     .command("ui")
     .description("serve a page with the lab's cluster, live, on this machine's loopback")
-    .option("-p, --port <port>", "port, 0 for any", parsePort, 9477)
+    .option("-p, --port <port>", "port, 0 for any", listeningPort, 9477)
     .addOption(new Option("--socket <path>", "only inside the lab: listen there").hideHelp())
     .action(action("outside", uiCommand));
 

@@ -111,6 +111,7 @@ async function program(args: string[]): Promise<Command> {
   for (const [name, { summary, load }] of Object.entries(COMMANDS))
     podwire.addCommand(name === wanted ? await load() : new Command(name).description(summary));
   exitByException(podwire);
+  helpAfterErrors(podwire, "");
   return podwire;
 }
 
@@ -118,6 +119,15 @@ async function program(args: string[]): Promise<Command> {
 function exitByException(command: Command): void {
   command.exitOverride();
   for (const each of command.commands) exitByException(each);
+}
+
+/** After an error in a subcommand's options, where to read which there are. */
+function helpAfterErrors(command: Command, parents: string): void {
+  const name = `${parents}${command.name()}`;
+  for (const each of command.commands) {
+    each.showHelpAfterError(`(${name} ${each.name()} --help tells how it is used)`);
+    helpAfterErrors(each, `${name} `);
+  }
 }
 
 const args = process.argv.slice(2);

@@ -1,7 +1,8 @@
 /** --metrics of the commands that run for the cluster. */
-import { InvalidArgumentError, Option } from "commander";
+import { Option } from "commander";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import { ipv4AndPort } from "./arguments.js";
 
 /** An agent on the same machine has 9475. */
 const DEFAULT_METRICS = "127.0.0.1:9476";
@@ -9,11 +10,7 @@ const DEFAULT_METRICS = "127.0.0.1:9476";
 /** The option; its value is ADDRESS:PORT, or null for "off". */
 export function metricsOption(): Option {
   return new Option("--metrics <ip:port>", 'where metrics are served; "off" for nowhere')
-    .argParser((text) => {
-      if (text === "off") return null;
-      if (!/^\d{1,3}(\.\d{1,3}){3}:\d{1,5}$/.test(text)) throw new InvalidArgumentError("want ADDRESS:PORT");
-      return text;
-    })
+    .argParser((text) => (text === "off" ? null : ipv4AndPort(text)))
     .default(DEFAULT_METRICS);
 }
 

@@ -73,6 +73,6 @@ async function open(dataDir: string) {
 function parseDuration(text: string): number {
   const match = /^(\d+)([smhd])$/.exec(text);
   const seconds = match === null ? 0 : Number(match[1]) * UNITS[match[2]!]!;
-  if (seconds <= 0) throw new InvalidArgumentError("want a duration such as 30m, 24h or 7d");
+  if (seconds <= 0) throw new InvalidArgumentError("Want a duration such as 30m, 24h or 7d.");
   return seconds;
 }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import { ask } from "../agent/StatusServer.js";
 import { type DirectoryOptions, directoryOptions, withAgent, write } from "./agentSocket.js";
-import { parseInterval } from "./get.js";
+import { interval } from "./arguments.js";
 import { type TopStatus, topScreen } from "./topView.js";
 
 interface Options extends DirectoryOptions {
@@ -25,7 +25,7 @@ export function topCommand(): Command {
       "Show rates of this node: per Service, per link, drops by reason, how long the dataplane's loop takes. On a\n" +
         "terminal it is renewed until q or Ctrl-C; elsewhere it is printed once.",
     )
-    .option("--interval <seconds>", "time over which rates are taken", parseInterval, 1)
+    .option("--interval <seconds>", "time over which rates are taken", interval, 1)
     .action((options: Options) => withAgent(options, (socket) => top(socket, options.interval * 1000)));
 }
 

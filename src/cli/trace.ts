@@ -1,6 +1,7 @@
 /** `podwire trace`: the path of one packet through the cluster, and why it takes it. */
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import type { Trace } from "../explain/trace/model.js";
+import { l4Port, seconds } from "./arguments.js";
 import type { SourceOptions, TraceSources } from "./traceSources.js";
 
 interface Options extends SourceOptions {
@@ -32,10 +33,10 @@ export function traceCommand(open: (options: SourceOptions) => Promise<TraceSour
     .addOption(
       new Option("--proto <name>", "default: the Service's, else tcp").choices(["tcp", "udp", "icmp"]),
     )
-    .option("--sport <port>", "source port, or identifier of a ping (default: 40000, and 1)", parsePort)
+    .option("--sport <port>", "source port, or identifier of a ping (default: 40000, and 1)", l4Port)
     .option("--via <node>", "the node by which a machine outside has a route into the cluster")
     .option("--live", "wait for the next real connection like this one, and hold the trace against it")
-    .option("--wait <seconds>", "how long to wait with --live", parseSeconds, 60)
+    .option("--wait <seconds>", "how long to wait with --live", seconds(0.001, 86_400), 60)
     .addOption(
       new Option("-o, --output <format>", "text, json or svg")
         .choices(["text", "json", "svg"])
@@ -87,16 +88,4 @@ async function rendered(result: Trace, output: Options["output"]): Promise<strin
   if (output === "json") return `${JSON.stringify(result, null, 2)}\n`;
   if (output === "svg") return (await import("../explain/traceSvg.js")).traceSvg(result);
   return (await import("../explain/trace/text.js")).traceText(result);
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port < 1 || port > 65_535) throw new InvalidArgumentError("no port");
-  return port;
-}
-
-function parseSeconds(text: string): number {
-  const seconds = Number(text);
-  if (!(seconds > 0 && seconds <= 86_400)) throw new InvalidArgumentError("no number of seconds");
-  return seconds;
 }

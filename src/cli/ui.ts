@@ -1,8 +1,8 @@
 /** `podwire ui`: serves the web page with the live picture of the cluster. */
-import { isIP } from "node:net";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import type { Trace } from "../explain/trace/model.js";
 import type { Asked } from "../explain/trace/question.js";
+import { ipAddress, listeningPort } from "./arguments.js";
 import { logLevelOption, makeLog } from "./log.js";
 
 interface Options {
@@ -26,22 +26,11 @@ export function uiCommand(): Command {
         "whoever reaches the address may read.",
     )
     .option("--kubeconfig <file>", "kubeconfig (default: KUBECONFIG, then ~/.kube/config)")
-    .option("-a, --address <ip>", "address to listen on", parseAddress, "127.0.0.1")
-    .option("-p, --port <port>", "port to listen on, 0 for any", parsePort, DEFAULT_PORT)
+    .option("-a, --address <ip>", "address to listen on", ipAddress, "127.0.0.1")
+    .option("-p, --port <port>", "port to listen on, 0 for any", listeningPort, DEFAULT_PORT)
     .option("--socket <path>", "listen on a unix socket instead")
     .addOption(logLevelOption())
     .action(run);
-}
-
-function parseAddress(text: string): string {
-  if (isIP(text) === 0) throw new InvalidArgumentError("not an IP address");
-  return text;
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new InvalidArgumentError("not a port");
-  return port;
 }
 
 /** The tables are read anew for each question. */
