@@ -1,14 +1,22 @@
 /**
- * The owner of a load-balancer address tells the node that would own it next of those established flows
- * that the ring would not lead it to: their backends were chosen from other endpoints, or while another
- * node was dead. All others need no telling. What the other node does with it: StandbyFlows. The form of
- * messages: wire/flowShare.
+ * The owner of a load-balancer address tells the node that would own it next of its established flows:
+ * of those that last, and of younger ones too where the ring would already lead elsewhere, since their
+ * backends were chosen from other endpoints, or while another node was dead. What the other node does
+ * with it: StandbyFlows. The form of messages: wire/flowShare.
  *
- * A sweep is one look at all flows, some records after each breath. It begins as soon as Services, nodes
- * or tables have changed, no more than once in SWEEP_GAP_MS, and every SWEEP_MS; so what was lost comes
- * again, and what has ended is no longer named. Each node that was told of anything in this sweep, or
- * would be, gets its end, with the number of records. Connections under policy Local are not shared: they
- * end where their address moves. Nor are those with another source port than the client's.
+ * Telling of those alone that the present ring leads elsewhere is not enough. Endpoints also change after
+ * the owner has died and before the next one is heard: then nobody is left to tell of the flows that
+ * agreed until then. Nodes see a change at different times; and a connection that is silent over a
+ * takeover may speak when the ring is another one. Short exchanges are not worth a record: they go by the
+ * ring.
+ *
+ * A sweep is one look at all flows, some records after each breath, one batch of messages at most. It
+ * begins so often that it takes a hundredth of a thread: after at least SWEEP_MS, or SWEEP_GAP_MS where
+ * Services or tables have changed, and longer the more there is to look at and to tell; at once where
+ * nodes have come or gone, and with them who is to be told. So what was lost comes again, and what has
+ * ended is no longer named. Each node that was told of anything in this sweep, or would be, gets its end,
+ * with the number of records. Connections under policy Local are not shared: they end where their address
+ * moves. Nor are those with another source port than the client's.
  */
 import { COUNT_FLOWS_SHARED } from "../packet/counters.js";
 import {
@@ -22,6 +30,7 @@ import {
 import {
   FLAG_DNAT,
   FLAG_SNAT,
+  FLOW_CREATED,
   FLOW_FLAGS,
   FLOW_ORIGINAL,
   FLOW_OUT,
@@ -53,10 +62,15 @@ import * as vxlan from "../wire/vxlan.js";
 import type { Dataplane } from "./Dataplane.js";
 import { chooseBackend, clientHash } from "./loadBalance.js";
 
-/** Milliseconds from the start of a sweep to that of the next, where nothing has changed. */
-export const SWEEP_MS = 5000;
-/** And at least, where much does. */
+/** Milliseconds from the start of a sweep to that of the next at least, where nothing has changed. */
+export const SWEEP_MS = 200;
+/** And where much does. */
 export const SWEEP_GAP_MS = 20;
+/** Microseconds for each record that the last sweep looked at, and for each that it told of: a hundred times what it takes. */
+const LOOK_US = 4;
+const TELL_US = 20;
+/** Age in milliseconds from which on a flow is told of whatever the ring says. */
+export const LASTING_MS = 250;
 /** Records looked at after a breath with packets, and after one without: 10 and 500 µs at most. */
 const BUSY_RECORDS = 256;
 const IDLE_RECORDS = 16_384;
@@ -96,6 +110,10 @@ export class FlowSharing {
   #sweep: number;
   #hand = -1;
   #startedMs = 0;
+  /** Milliseconds that the last sweep's work is worth. */
+  #restMs = 0;
+  /** Records told in this sweep, to all receivers. */
+  #told = 0;
   /** What the last sweep went by. */
   #tables: Tables | null = null;
   #generation = -1;
@@ -127,7 +145,7 @@ export class FlowSharing {
   longestWait(longest: number): number {
     if (this.#hand >= 0) return 0;
     if (this.#tables === null) return 0;
-    const wait = this.#startedMs + (this.#isStale() ? SWEEP_GAP_MS : SWEEP_MS) - this.#dp.nowMs;
+    const wait = this.#startedMs + this.#gapMs() - this.#dp.nowMs;
     return Math.min(longest, Math.max(0, wait | 0));
   }
 
@@ -137,11 +155,13 @@ export class FlowSharing {
     if (this.#hand < 0 && (!this.#isDue() || !this.#start())) return;
     const end = Math.min(flows.used, this.#hand + (busy ? BUSY_RECORDS : IDLE_RECORDS));
     flows.enterBreath();
-    for (; this.#hand < end; this.#hand++) this.#look(flows.base(this.#hand));
+    while (this.#hand < end && this.#stagedCount < STAGED) this.#look(flows.base(this.#hand++));
     flows.leaveBreath();
-    if (end < flows.used) return;
+    if (this.#stagedCount === STAGED) this.#flush();
+    if (this.#hand < flows.used) return;
     this.#flush();
     this.#end();
+    this.#restMs = Math.ceil((flows.used * LOOK_US + this.#told * TELL_US) / 1000);
     this.#hand = -1;
   }
 
@@ -149,17 +169,15 @@ export class FlowSharing {
 
   #isDue(): boolean {
     if (this.#tables === null) return true;
-    const elapsed = (this.#dp.nowMs - this.#startedMs) | 0;
-    return elapsed >= SWEEP_MS || (elapsed >= SWEEP_GAP_MS && this.#isStale());
+    return ((this.#dp.nowMs - this.#startedMs) | 0) >= this.#gapMs();
   }
 
-  #isStale(): boolean {
+  /** Milliseconds from the start of the last sweep to that of the next, as things are now. */
+  #gapMs(): number {
     const { tables, services, liveness } = this.#dp;
-    return (
-      this.#tables !== tables ||
-      this.#generation !== services.generation ||
-      this.#changes !== liveness.changes[0]
-    );
+    if (this.#changes !== liveness.changes[0]) return SWEEP_GAP_MS;
+    const isStale = this.#tables !== tables || this.#generation !== services.generation;
+    return Math.max(isStale ? SWEEP_GAP_MS : SWEEP_MS, this.#restMs);
   }
 
   /** Begins a sweep. False where nobody is to be told of anything. */
@@ -183,6 +201,7 @@ export class FlowSharing {
     if (!told) return false;
     this.#sweep = (this.#sweep + 1) | 0;
     this.#totals.fill(0);
+    this.#told = 0;
     this.#hand = 0;
     return true;
   }
@@ -222,8 +241,8 @@ export class FlowSharing {
     const protocol = words[base + FLOW_PROTOCOL];
     const backend = words[base + FLOW_REPLY + KEY_SOURCE];
     const backendPort = words[base + FLOW_REPLY + KEY_PORTS] >>> 16;
-    if (!this.#needsTelling(client, asked, ports, protocol, backend, backendPort)) return;
-    if (this.#stagedCount === STAGED) this.#flush();
+    const age = (dp.nowMs - words[base + FLOW_CREATED]) | 0;
+    if (!this.#needsTelling(client, asked, ports, protocol, backend, backendPort, age)) return;
     const at = this.#stagedCount++ * STAGED_WORDS;
     const staged = this.#staged;
     staged[at] = this.#heirs[row];
@@ -234,7 +253,7 @@ export class FlowSharing {
     staged[at + 5] = (backendPort << 16) | protocol;
   }
 
-  /** Whether the ring would lead another node elsewhere. */
+  /** Whether the next owner has to be told of a flow of `age` milliseconds. */
   #needsTelling(
     client: number,
     asked: number,
@@ -242,12 +261,14 @@ export class FlowSharing {
     protocol: number,
     backend: number,
     backendPort: number,
+    age: number,
   ): boolean {
     const dp = this.#dp;
     const { services } = dp;
     const frontend = services.find(asked, protocol, ports & 0xffff);
     if (frontend < 0) return true;
     if ((services.flags(frontend) & FRONTEND_LOCAL) !== 0) return false;
+    if (age >= LASTING_MS) return true;
     const ring = services.outsideRing(frontend);
     if (ring < 0 || !services.accepts(frontend, client)) return true;
     const hash = clientHash(services, frontend, client, ports >>> 16, protocol);
@@ -316,6 +337,7 @@ export class FlowSharing {
     }
     plan.msg[m + MSG_FRAMES] = 0;
     this.#totals[vtep] += count;
+    this.#told += count;
     dp.counters[COUNT_FLOWS_SHARED] += count;
   }
 

@@ -66,6 +66,8 @@ import { firstState } from "./trackRow.js";
 
 /** Records that are looked at in one go for those that are told of no longer. */
 const PURGE_RECORDS = 1024;
+/** Microseconds from one look at all flows to the next for each record: a hundred times what it takes. */
+const PURGE_US = 1;
 
 /** Whether row `i`, which came by a VTEP for the node's tunnel address, is about flows. */
 export function isFlowShare(dp: Dataplane, i: number): boolean {
@@ -134,6 +136,9 @@ export class StandbyFlows {
   #isDue = false;
   /** Where the look goes on, -1 without. */
   #hand = -1;
+  /** When the last look ended, and how long none begins then. */
+  #endedMs = 0;
+  #restMs = 0;
 
   constructor(dp: Dataplane) {
     this.#dp = dp;
@@ -157,13 +162,14 @@ export class StandbyFlows {
 
   /** Milliseconds that the thread may sleep, at most `longest`. */
   longestWait(longest: number): number {
-    return this.#hand >= 0 || this.#isDue ? 0 : longest;
+    if (this.#hand >= 0) return 0;
+    return this.#isDue ? Math.min(longest, this.#remainingMs()) : longest;
   }
 
   /** Between two breaths: looks at some flows. */
   tend(): void {
     if (this.#hand < 0) {
-      if (!this.#isDue) return;
+      if (!this.#isDue || this.#remainingMs() > 0) return;
       this.#isDue = false;
       for (let vtep = 0; vtep < MAX_PEERS; vtep++) this.#due[vtep] <<= 1;
       this.#hand = 0;
@@ -175,7 +181,14 @@ export class StandbyFlows {
     flows.leaveBreath();
     if (end < flows.used) return;
     this.#hand = -1;
+    this.#endedMs = this.#dp.nowMs;
+    this.#restMs = Math.ceil((flows.used * PURGE_US) / 1000);
     for (let vtep = 0; vtep < MAX_PEERS; vtep++) this.#due[vtep] &= 1;
+  }
+
+  /** Milliseconds until the next look may begin. */
+  #remainingMs(): number {
+    return Math.max(0, (this.#endedMs + this.#restMs - this.#dp.nowMs) | 0);
   }
 
   // ---- messages -------------------------------------------------------------------------------

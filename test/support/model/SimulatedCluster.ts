@@ -201,6 +201,8 @@ export class SimulatedNode {
   readonly sharing: FlowSharing;
   /** Addresses that it still answers for although another node stands before it and is up. */
   readonly handingOver = new Set<string>();
+  /** Changes of Services and endpoints reach its dataplane later: by `compile`. */
+  late = false;
 
   constructor(
     readonly name: NodeName,
@@ -251,8 +253,14 @@ export class SimulatedNode {
 
   /** Forgets what it is told of no longer. */
   forget(): void {
-    const { standby } = this.test.breather.dataplane;
-    while (standby.longestWait(1) === 0) standby.tend();
+    const { test } = this;
+    const { standby } = test.breather.dataplane;
+    const longest = 1000;
+    for (let wait = standby.longestWait(longest); wait < longest; wait = standby.longestWait(longest)) {
+      test.io.nowUs += wait * 1000;
+      if (wait > 0) test.run();
+      standby.tend();
+    }
   }
 
   /** The number by which this node knows a node. */
@@ -453,7 +461,7 @@ export class SimulatedCluster {
     for (const node of this.all) {
       for (const service of services) node.services.setService(service);
       for (const slice of slices) node.services.setSlice(slice);
-      node.compile();
+      if (!node.late) node.compile();
     }
   }
 

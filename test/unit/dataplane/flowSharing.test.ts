@@ -4,7 +4,7 @@
  * told of no longer.
  */
 import { beforeEach, describe, expect, it } from "vitest";
-import { SWEEP_GAP_MS, SWEEP_MS } from "../../../src/dataplane/FlowSharing.js";
+import { LASTING_MS, SWEEP_GAP_MS, SWEEP_MS } from "../../../src/dataplane/FlowSharing.js";
 import {
   COUNT_FLOWS_SHARED,
   COUNT_STANDBY_HEARD,
@@ -102,11 +102,54 @@ describe("connections from before endpoints changed", () => {
     expect(counter("b", COUNT_STANDBY_WOKEN)).toBeGreaterThan(0);
   });
 
-  it("go on when endpoints are as they were, without being told of", () => {
+  it("are told of at once, those that the ring leads there only when they last", () => {
     serve(cluster, ALL);
     open("a");
     cluster.tell(["a"]);
     expect([asleep("b"), asleep("c"), counter("a", COUNT_FLOWS_SHARED)]).toEqual([0, 0, 0]);
+    cluster.tell(["a"], LASTING_MS);
+    expect([asleep("b"), asleep("c"), counter("a", COUNT_FLOWS_SHARED)]).toEqual([40, 0, 40]);
+  });
+
+  it.each([
+    ["the new owner had taken it up", (stream: Stream) => stream.talk("b")],
+    ["it was silent since", () => {}],
+  ])("go on where endpoints change after the owner's death, and %s", (_, meanwhile) => {
+    serve(cluster, ALL);
+    const streams = open("a");
+    cluster.tell(["a"], LASTING_MS);
+    kill(cluster, "a");
+    const living = on(streams, "b", "c");
+    for (const stream of living) meanwhile(stream);
+    serve(cluster, ["b1", "c2"]);
+    for (const stream of living) stream.talk("b");
+    expect(living.length).toBeGreaterThan(10);
+  });
+
+  it("go on where they change before the next owner hears of the death", () => {
+    serve(cluster, ALL);
+    const streams = open("a");
+    cluster.tell(["a"], LASTING_MS);
+    cluster.setAlive("a", false);
+    serve(cluster, ["b1", "c2"]);
+    cluster.setOwners(["b", "c"]);
+    for (const stream of on(streams, "b", "c")) stream.talk("b");
+  });
+
+  it("go on where nodes see the change at different times", () => {
+    serve(cluster, ALL);
+    const streams = open("a");
+    cluster.tell(["a"], LASTING_MS);
+    const { b } = cluster.nodes;
+    b.late = true;
+    serve(cluster, ["b1", "c2"]);
+    cluster.tell(["a"], LASTING_MS);
+    kill(cluster, "a");
+    const [first, ...others] = on(streams, "b", "c");
+    first!.talk("b");
+    b.late = false;
+    b.compile();
+    for (const stream of others) stream.talk("b");
   });
 
   it("go on where the pod's own node is the next owner, or was the last", () => {
@@ -276,26 +319,38 @@ describe("messages", () => {
     expect(counter("a", COUNT_FLOWS_SHARED)).toBe(200);
   });
 
+  /** Connections to c1 by node a, which are established with one segment each way. */
+  function crowd(count: number): void {
+    for (let port = 20_000; port < 20_000 + count; port++) {
+      const ends = { source: PC, destination: VIP, sourcePort: port, destinationPort: 8080 };
+      const answer = { source: PODS.c1, destination: PC, sourcePort: 80, destinationPort: port };
+      cluster.fromLan("a", tcpPacket({ ...ends, flags: ACK }, DATA));
+      cluster.fromPod("c1", tcpPacket({ ...answer, flags: ACK }, DATA));
+    }
+  }
+
   it("more than are staged at once", () => {
     serve(cluster, ["c1"]);
-    const ports = Array.from({ length: 1500 }, (_, n) => 20_000 + n);
-    for (const port of ports) {
-      const ends = { source: PC, destination: VIP, sourcePort: port, destinationPort: 8080 };
-      cluster.fromLan("a", tcpPacket({ ...ends, flags: ACK }, DATA));
-      cluster.fromPod(
-        "c1",
-        tcpPacket(
-          { source: PODS.c1, destination: PC, sourcePort: 80, destinationPort: port, flags: ACK },
-          DATA,
-        ),
-      );
-    }
+    crowd(1500);
     serve(cluster, ["b1"]);
     cluster.tell(["a"]);
     expect(asleep("b")).toBe(1500);
   });
 
-  it("at once when something has changed, else every five seconds; nothing without an heir", () => {
+  it("less often the more there is to tell, but at once to a node that is back", () => {
+    serve(cluster, ["c1"]);
+    crowd(1500);
+    serve(cluster, ["b1"]);
+    expect(told(SWEEP_GAP_MS)).not.toHaveLength(0);
+    // 1500 × (4 + 20) µs.
+    serve(cluster, ["b2"]);
+    expect(told(35)).toHaveLength(0);
+    expect(told(1)).not.toHaveLength(0);
+    cluster.setAlive("b", true);
+    expect(told(SWEEP_GAP_MS)).not.toHaveLength(0);
+  });
+
+  it("at once when something has changed, else five times a second; nothing without an heir", () => {
     moved();
     expect(told(SWEEP_GAP_MS)).toHaveLength(2);
     expect(told(SWEEP_GAP_MS)).toHaveLength(0);
