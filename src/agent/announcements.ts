@@ -20,6 +20,13 @@ import type { AddressReport } from "./AnnouncementReport.js";
 
 /** A kind that the cluster has not, or that may not be read, is asked for again so often. */
 const ABSENT: BackoffOptions = { first: 30_000, most: 30_000 };
+/**
+ * A node claims an address as soon as it may, and others may hear that before they know the node; and one
+ * that leaves the cluster claims on until it knows of it. So long a claim of an unknown MAC waits until it is
+ * told as a foreign device's, and so long the MAC of a node that has left is known.
+ */
+const FOREIGN_WAIT_MS = 5_000;
+const LEFT_MS = 60_000;
 
 export interface AnnouncementsOptions {
   api: KubeApi;
@@ -51,6 +58,10 @@ export class Announcements {
   private compiled: readonly AnnouncedAddress[] = [];
   /** Addresses that this node owns, with the Services (namespace/name) that were told so. */
   private readonly owned = new Map<string, Set<string>>();
+  /** MACs of nodes that have left, or have another one since, and when. */
+  private readonly left = new Map<string, number>();
+  /** Claims of MACs that are no node's so far, by address and MAC: call to give one up. */
+  private readonly waiting = new Map<string, () => void>();
 
   constructor(private readonly options: AnnouncementsOptions) {
     this.desired = new VipAnnouncements(options.node);
@@ -73,6 +84,8 @@ export class Announcements {
   }
 
   async stop(): Promise<void> {
+    for (const cancel of this.waiting.values()) cancel();
+    this.waiting.clear();
     await Promise.all(this.informers.map((informer) => informer.stop()));
   }
 
@@ -83,11 +96,13 @@ export class Announcements {
 
   /** Takes over a Node. Whether that changes anything. */
   setNode(node: Node): boolean {
-    return this.desired.setNode(node as Parameters<VipAnnouncements["setNode"]>[0]);
+    return this.noteMac(node.metadata?.name ?? "", () =>
+      this.desired.setNode(node as Parameters<VipAnnouncements["setNode"]>[0]),
+    );
   }
 
   removeNode(name: string): boolean {
-    return this.desired.removeNode(name);
+    return this.noteMac(name, () => this.desired.removeNode(name));
   }
 
   /**
@@ -121,14 +136,46 @@ export class Announcements {
       this.tellOwned();
       return;
     }
-    const { node } = this.options;
     const { mac, yielded } = report;
-    const claimant = report.node === null ? `the device ${mac}` : `node "${report.node}"`;
+    if (report.node !== null) this.tellConflict(address, `node "${report.node}"`, yielded);
+    else this.tellForeign(address, mac.toLowerCase(), yielded);
+  }
+
+  /** Tells of a claim of a MAC that is no node's, unless it turns out to be one's. */
+  private tellForeign(address: string, mac: string, yielded: boolean): void {
+    const key = `${address} ${mac}`;
+    if (this.waiting.has(key)) return;
+    const tell = () => {
+      this.waiting.delete(key);
+      if (!this.isNodes(mac)) this.tellConflict(address, `the device ${mac}`, yielded);
+    };
+    this.waiting.set(key, this.options.clock.after(FOREIGN_WAIT_MS, tell));
+  }
+
+  private tellConflict(address: string, claimant: string, yielded: boolean): void {
+    const { node } = this.options;
     const outcome = yielded
       ? `node "${node}" stands behind it and yields`
       : `node "${node}" goes on announcing it`;
     for (const service of this.servicesOf(address))
       this.record(service, "Warning", "AddressConflict", `${claimant} claims ${address} too: ${outcome}`);
+  }
+
+  /** Whether a MAC is that of a node, or was until a moment ago. */
+  private isNodes(mac: string): boolean {
+    const leftAt = this.left.get(mac);
+    return this.desired.hasMac(mac) || (leftAt !== undefined && this.options.clock.now() < leftAt + LEFT_MS);
+  }
+
+  /** Takes over a change of a node, and remembers the MAC that it has no longer. */
+  private noteMac(name: string, change: () => boolean): boolean {
+    const before = this.desired.macOf(name);
+    const changed = change();
+    if (before === undefined || this.desired.macOf(name) === before) return changed;
+    const now = this.options.clock.now();
+    for (const [mac, leftAt] of this.left) if (now >= leftAt + LEFT_MS) this.left.delete(mac);
+    this.left.set(before, now);
+    return changed;
   }
 
   /** Each Service of an owned address once, as MetalLB's speaker does. */

@@ -15,7 +15,9 @@
  *
  * Two claimants. What counts is the order, which all compute alike: a claim from a node that stands
  * before us is yielded to, also while BFD does not reach it, for as long as it is heard; one that
- * stands behind us is told again, at most every PEER_DEFENCE_US, and yields. A device that is no node
+ * stands behind us is told again, at most every PEER_DEFENCE_US, and yields. Where the order has changed,
+ * nodes learn of it one after another: between such that hear each other it is a conflict only when it lasts
+ * longer than a handover. A device that is no node
  * cannot be asked to yield: it is reported, and answered with one announcement in
  * FOREIGN_DEFENCE_US (RFC 5227 §2.4 c).
  */
@@ -85,6 +87,9 @@ class Rows {
   readonly yieldUntilUs: Float64Array;
   readonly defendedUs: Float64Array;
   readonly reportedUs: Float64Array;
+  /** First and last of claims of nodes behind us that follow one another. */
+  readonly contestedUs: Float64Array;
+  readonly claimedUs: Float64Array;
 
   constructor(size: number) {
     this.owned = new Uint8Array(size);
@@ -97,6 +102,8 @@ class Rows {
     this.yieldUntilUs = new Float64Array(size);
     this.defendedUs = new Float64Array(size).fill(-NEVER);
     this.reportedUs = new Float64Array(size).fill(-NEVER);
+    this.contestedUs = new Float64Array(size).fill(-NEVER);
+    this.claimedUs = new Float64Array(size).fill(-NEVER);
   }
 
   /** Takes over row `from` of another table's rows as row `to`; numbers of nodes stay the same. */
@@ -111,6 +118,8 @@ class Rows {
     this.yieldUntilUs[to] = other.yieldUntilUs[from];
     this.defendedUs[to] = other.defendedUs[from];
     this.reportedUs[to] = other.reportedUs[from];
+    this.contestedUs[to] = other.contestedUs[from];
+    this.claimedUs[to] = other.claimedUs[from];
   }
 }
 
@@ -372,7 +381,7 @@ export class Announcer {
       rows.defendedUs[row] = nowUs;
       this.#announce(address);
     }
-    if (this.#handsOver(row, claimant, nowUs)) return;
+    if (this.#handsOver(row, claimant, nowUs) || this.#goesByOtherOrder(row, claimant, nowUs)) return;
     this.conflicts++;
     if (nowUs >= rows.reportedUs[row] + REPORT_US) {
       rows.reportedUs[row] = nowUs;
@@ -388,6 +397,19 @@ export class Announcer {
     if (node === NO_NODE || this.#isUp[node] === 0) return false;
     const since = this.#rows.ownerSinceUs[row];
     return this.#upSinceUs[node] <= since && nowUs < since + HANDOVER_US;
+  }
+
+  /**
+   * Whether a node that stands behind us, and was never out of hearing, has only just begun to claim the
+   * address: the order has changed, and one of us has not got the new one yet.
+   */
+  #goesByOtherOrder(row: number, node: number, nowUs: number): boolean {
+    if (node === NO_NODE || this.#isUp[node] === 0) return false;
+    if (nowUs < this.#upSinceUs[node] + HANDOVER_US) return false;
+    const { contestedUs, claimedUs } = this.#rows;
+    if (nowUs >= claimedUs[row] + HANDOVER_US) contestedUs[row] = nowUs;
+    claimedUs[row] = nowUs;
+    return nowUs < contestedUs[row] + HANDOVER_US;
   }
 
   // ---- frames -------------------------------------------------------------------------------

@@ -82,6 +82,17 @@ export class VipAnnouncements {
     return this.#nodes.has(name);
   }
 
+  /** MAC of the LAN interface of a node that announces, lower case. */
+  macOf(name: string): string | undefined {
+    return this.#nodes.get(name)?.mac;
+  }
+
+  /** Whether a MAC, lower case, is that of a node that announces. */
+  hasMac(mac: string): boolean {
+    for (const node of this.#nodes.values()) if (node.mac === mac) return true;
+    return false;
+  }
+
   setPool({ metadata }: IPAddressPool): boolean {
     return this.#put(this.#pools, metadata.name ?? "", metadata.labels ?? {});
   }

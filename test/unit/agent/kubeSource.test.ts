@@ -943,20 +943,12 @@ describe("announcements", () => {
     made.reportAddress({
       type: "conflict",
       address: "192.168.2.36",
-      node: null,
-      mac: "02:00:5e:00:53:01",
-      yielded: false,
-    });
-    made.reportAddress({
-      type: "conflict",
-      address: "192.168.2.36",
       node: "k8s-worker01",
       mac: "02:00:c0:a8:02:1f",
       yielded: true,
     });
-    await waitFor(() => eventsOf("lb").length === 3, { what: "conflicts" });
+    await waitFor(() => eventsOf("lb").length === 2, { what: "conflict" });
     expect(eventsOf("lb").slice(1)).toEqual([
-      'Warning AddressConflict: the device 02:00:5e:00:53:01 claims 192.168.2.36 too: node "k8s-master" goes on announcing it',
       'Warning AddressConflict: node "k8s-worker01" claims 192.168.2.36 too: node "k8s-master" stands behind it and yields',
     ]);
     const { involvedObject } = kube.all<Event>(EVENTS)[0]!;

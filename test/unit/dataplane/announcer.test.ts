@@ -409,6 +409,47 @@ describe("Announcer, two claimants", () => {
     expect(lan.announcer.conflicts).toBe(1000);
   });
 
+  describe("a node behind it that was heard all the while, since orders reach nodes one after another", () => {
+    /** Both are up for long; the other one has heard that the order has changed. */
+    function behind(): Lan {
+      const lan = owner();
+      lan.up(BEHIND);
+      lan.wait(10 * SECOND);
+      lan.takeEvents();
+      lan.take();
+      return lan;
+    }
+
+    it("is told, and no conflict when this node hears of it soon", () => {
+      const lan = behind();
+      for (const wait of [100_000, 200_000, 700_000, SECOND]) {
+        lan.hear(claim(LATER_MAC));
+        lan.wait(wait);
+      }
+      expect(lan.take().filter((frame) => frame.includes(VIP)).length).toBe(8);
+      lan.adopt({ vips: [{ address: address("192.168.2.36"), order: [BEHIND, THIS_NODE] }] });
+      lan.hear(claim(LATER_MAC));
+      const changes = lan.takeEvents();
+      expect(changes).toContainEqual(["owner", VIP, BEHIND]);
+      expect(changes.map(([what]) => what)).not.toContain("conflict");
+      expect(lan.announcer.conflicts).toBe(0);
+    });
+
+    it.each([1, 2])("is a conflict where it goes on; time %i", (times) => {
+      const lan = behind();
+      for (let time = 0; time < times; time++) {
+        lan.wait(REPORT_US);
+        for (let n = 0; n < HANDOVER_US / SECOND; n++) {
+          lan.hear(claim(LATER_MAC));
+          expect(lan.takeEvents()).toEqual([]);
+          lan.wait(SECOND);
+        }
+        lan.hear(claim(LATER_MAC));
+        expect(lan.takeEvents()).toEqual([["conflict", VIP, BEHIND, LATER_MAC, false]]);
+      }
+    });
+  });
+
   it("reports a foreign device that keeps claiming, without a storm", () => {
     const lan = owner();
     for (let ms = 0; ms < 150_000; ms += 10) {
