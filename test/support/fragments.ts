@@ -19,13 +19,6 @@ export function fragmentsOf(packet: Uint8Array, mtu: number): Uint8Array[] {
   return parts;
 }
 
-/** Whether fragments of one packet are all of it; none is there twice. */
-export function isWhole(fragments: readonly Packet[]): boolean {
-  const bytes = fragments.reduce((sum, each) => sum + each.l4.length, 0);
-  const last = fragments.find((each) => (each.fragment & 0x2000) === 0);
-  return last !== undefined && (last.fragment & 0x1fff) * 8 + last.l4.length === bytes;
-}
-
 /**
  * The packet of which `fragments` are all the fragments, in any order. Throws where they are not those
  * of one packet, leave a gap, or overlap.
@@ -50,4 +43,53 @@ export function reassembled(fragments: readonly Packet[]): Packet {
   put16(whole, 10, 0);
   put16(whole, 10, 0xffff - onesSum(whole.subarray(0, HEADER)));
   return readPacket(whole);
+}
+
+/** ipfrag_time: what a host waits for the rest of a packet, from its first fragment on. */
+const WAIT_US = 30_000_000;
+
+interface Incomplete {
+  sinceUs: number;
+  parts: Packet[];
+}
+
+const startOf = (part: Packet) => (part.fragment & 0x1fff) * 8;
+const endOf = (part: Packet) => startOf(part) + part.l4.length;
+const isLast = (part: Packet) => (part.fragment & 0x2000) === 0;
+
+/**
+ * Puts packets together as a Linux host does (net/ipv4/ip_fragment.c, ip_frag_queue), whoever sent their
+ * fragments: a packet that was lost in part may leave some to the next one with its identification.
+ * A fragment that is there already is ignored; one that overlaps others, or that lies behind the end,
+ * or says another end, ends the packet: all of its fragments are forgotten (RFC 5722 §3, applied to IPv4).
+ */
+export class Reassembly {
+  readonly #incomplete = new Map<string, Incomplete>();
+
+  /** Takes a fragment at `nowUs`. The packet that it completes, else undefined. */
+  add(part: Packet, nowUs: number): Packet | undefined {
+    const key = `${part.source} ${part.destination} ${part.protocol} ${part.id}`;
+    const known = this.#incomplete.get(key);
+    const kept = known !== undefined && nowUs - known.sinceUs <= WAIT_US ? known : undefined;
+    const { sinceUs, parts } = kept ?? { sinceUs: nowUs, parts: [] };
+    const before = Math.max(0, ...parts.map(endOf));
+    const ended = parts.some(isLast);
+    const corrupt = isLast(part)
+      ? endOf(part) < before || (ended && endOf(part) !== before)
+      : ended && endOf(part) > before;
+    const met = parts.filter((each) => startOf(each) < endOf(part) && startOf(part) < endOf(each));
+    const there = met.some((each) => startOf(each) <= startOf(part) && endOf(part) <= endOf(each));
+    if (corrupt || (met.length > 0 && !there)) {
+      this.#incomplete.delete(key);
+      return undefined;
+    }
+    if (!there) parts.push(part);
+    const bytes = parts.reduce((sum, each) => sum + each.l4.length, 0);
+    if (!parts.some(isLast) || bytes !== Math.max(...parts.map(endOf))) {
+      this.#incomplete.set(key, { sinceUs, parts });
+      return undefined;
+    }
+    this.#incomplete.delete(key);
+    return reassembled(parts);
+  }
 }

@@ -49,7 +49,7 @@ import {
   WORKER01,
   WORKER02,
 } from "../dataplane.js";
-import { isWhole, reassembled } from "../fragments.js";
+import { Reassembly } from "../fragments.js";
 import {
   address,
   datagrams,
@@ -156,9 +156,6 @@ function podAt(node: NodeName, attachment: "pod" | "other"): PodName {
 
 /** What a node's routes lead to podwire0, besides the addresses of Services: pods and ClusterIPs. */
 const POOLS = ["10.1.", "10.152.183."];
-
-/** What a host waits for the rest of a packet (ipfrag_time). */
-const REASSEMBLY_US = 30_000_000;
 
 /** A packet on its way: the node, how it comes in, its bytes and tag. */
 type Queue = [NodeName, Arriving, Uint8Array, number][];
@@ -397,7 +394,7 @@ export class SimulatedCluster {
   /** Told of every packet before it is sent; what it returns, of where it went. */
   onSend: (sender: Sender, packet: Uint8Array) => ((journey: Journey) => void) | null = () => null;
   /** Fragments that nodes' kernels have. */
-  readonly #parts = new Map<string, { sinceUs: number; parts: Packet[] }>();
+  readonly #reassembly = { a: new Reassembly(), b: new Reassembly(), c: new Reassembly() };
 
   constructor(vips: readonly SimulatedVip[] = []) {
     this.nodes = {
@@ -595,25 +592,12 @@ export class SimulatedCluster {
 
   /** The kernel gives a packet to the node's own programs, put together again. */
   #toNode(node: NodeName, packet: Packet, { arrivals }: Journey, queue: Queue): void {
-    const whole = (packet.fragment & 0x3fff) !== 0 ? this.#putTogether(node, packet) : packet;
+    const { nowUs } = this.nodes[node].test.io;
+    const fragmented = (packet.fragment & 0x3fff) !== 0;
+    const whole = fragmented ? this.#reassembly[node].add(packet, nowUs) : packet;
     if (whole === undefined) return;
     if (isHeard(whole)) queue.push([node, "heard", whole.bytes, 0]);
     else arrivals.push({ at: node, packet: whole });
-  }
-
-  /** The packet that a fragment completes. */
-  #putTogether(node: NodeName, packet: Packet): Packet | undefined {
-    const { source, destination, protocol, id } = packet;
-    const key = `${node} ${source} ${destination} ${protocol} ${id}`;
-    const nowUs = this.nodes[node].test.io.nowUs;
-    const known = this.#parts.get(key);
-    const kept = known !== undefined && nowUs - known.sinceUs <= REASSEMBLY_US ? known : undefined;
-    const { sinceUs, parts } = kept ?? { sinceUs: nowUs, parts: [] };
-    parts.push(packet);
-    this.#parts.set(key, { sinceUs, parts });
-    if (!isWhole(parts)) return undefined;
-    this.#parts.delete(key);
-    return reassembled(parts);
   }
 }
 
