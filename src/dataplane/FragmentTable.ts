@@ -143,7 +143,7 @@ export class FragmentTable {
   noteVerdict(dp: Dataplane, i: number): void {
     const passes = dp.batch.verdict[i] === PENDING;
     // Those of an older packet with this identification may have left a decision.
-    if (passes && passesAlone(dp, i) && this.#find(dp, i) < 0) return;
+    if (passes && neverWaits(dp, i) && this.#find(dp, i) < 0) return;
     this.#decide(dp, i, passes ? PASS : DROP);
   }
 
@@ -405,16 +405,24 @@ export class FragmentTable {
   }
 }
 
-/**
- * Whether fragments of row `i`'s packet may pass without being decided about: between pods, and not
- * towards a client of ours, for whom it may be the answer of a Service's endpoint.
- */
+/** Whether fragments of row `i`'s packet may pass, as Services are now, without being decided about. */
 function passesAlone(dp: Dataplane, i: number): boolean {
+  return dp.services.size === 0 ? isBetweenPods(dp, i) : neverWaits(dp, i);
+}
+
+/**
+ * Whether they may at any time, should the first Service come between two of them: between pods, and
+ * not towards a client of ours, for whom it may be the answer of a Service's endpoint.
+ */
+function neverWaits(dp: Dataplane, i: number): boolean {
   const { batch, tables, services } = dp;
   const destination = batch.destination[i];
-  if (!tables.inPool(batch.source[i]) || !tables.inPool(destination)) return false;
-  if (services.size === 0) return true;
-  return !services.isServiceAddress(destination) && routeTo(tables.routes.lookup(destination)) !== ROUTE_PORT;
+  if (!isBetweenPods(dp, i) || services.isServiceAddress(destination)) return false;
+  return routeTo(tables.routes.lookup(destination)) !== ROUTE_PORT;
+}
+
+function isBetweenPods({ batch, tables }: Dataplane, i: number): boolean {
+  return tables.inPool(batch.source[i]) && tables.inPool(batch.destination[i]);
 }
 
 function whichOf(dp: Dataplane, i: number): number {

@@ -462,6 +462,23 @@ describe("what waits", () => {
     expect(payloadOf(whole(node.fromPod(first!).run()))).toEqual(counting(200));
   });
 
+  it("is none of a packet whose first fragment came before the first Service", () => {
+    const node = nodeWith();
+    // 10.1.79.65 → 10.1.235.193, ICMP echo request in two fragments: MF, and offset 2.
+    const first = hex("45000024 00092000 40010bcc 0a014f41 0a01ebc1 0800bfb7 00070001 00010203 04050607");
+    const later = hex("4500001c 00090002 40012bd2 0a014f41 0a01ebc1 08090a0b 0c0d0e0f");
+    const outcomes = [node.fromWorker01(first).run()];
+    node.breather.dataplane.services.adopt(serviceImage([clusterIp(REMOTE)]));
+    outcomes.push(node.fromWorker01(later).run());
+    // TTL 63.
+    const firstLeft = hex("45000024 00092000 3f010ccc 0a014f41 0a01ebc1 0800bfb7 00070001 00010203 04050607");
+    const laterLeft = hex("4500001c 00090002 3f012cd2 0a014f41 0a01ebc1 08090a0b 0c0d0e0f");
+    expect(outcomes.flatMap(leaving).map(({ port, packet }) => [port, packet.bytes])).toEqual([
+      [POD_PORT, firstLeft],
+      [POD_PORT, laterLeft],
+    ]);
+  });
+
   it("wait their full time where older ones of their own packet have made room", () => {
     const node = nodeWith(clusterIp(REMOTE));
     const way = { source: MASTER.pod, destination: VIP, protocol: UDP, id: 7 };
