@@ -143,7 +143,7 @@ export class FragmentTable {
   noteVerdict(dp: Dataplane, i: number): void {
     const passes = dp.batch.verdict[i] === PENDING;
     // Those of an older packet with this identification may have left a decision.
-    if (passes && neverWaits(dp, i) && this.#find(dp, i) < 0) return;
+    if (passes && passesAlone(dp, i) && this.#find(dp, i) < 0) return;
     this.#decide(dp, i, passes ? PASS : DROP);
   }
 
@@ -405,24 +405,16 @@ export class FragmentTable {
   }
 }
 
-/** Whether fragments of row `i`'s packet may pass, as Services are now, without being decided about. */
-function passesAlone(dp: Dataplane, i: number): boolean {
-  return dp.services.size === 0 ? isBetweenPods(dp, i) : neverWaits(dp, i);
-}
-
 /**
- * Whether they may at any time, should the first Service come between two of them: between pods, and
- * not towards a client of ours, for whom it may be the answer of a Service's endpoint.
+ * Whether fragments of row `i`'s packet may pass without being decided about: between pods, and not
+ * towards a client of ours, a pod or the node, for whom it may be the answer of a Service's endpoint, or
+ * to what the node sent behind its tunnel address. Services may be gone before the flows that they began.
  */
-function neverWaits(dp: Dataplane, i: number): boolean {
+function passesAlone(dp: Dataplane, i: number): boolean {
   const { batch, tables, services } = dp;
   const destination = batch.destination[i];
-  if (!isBetweenPods(dp, i) || services.isServiceAddress(destination)) return false;
-  return routeTo(tables.routes.lookup(destination)) !== ROUTE_PORT;
-}
-
-function isBetweenPods({ batch, tables }: Dataplane, i: number): boolean {
-  return tables.inPool(batch.source[i]) && tables.inPool(batch.destination[i]);
+  if (!tables.inPool(batch.source[i]) || !tables.inPool(destination)) return false;
+  return !services.isServiceAddress(destination) && routeTo(tables.routes.lookup(destination)) !== ROUTE_PORT;
 }
 
 function whichOf(dp: Dataplane, i: number): number {

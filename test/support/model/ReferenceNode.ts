@@ -281,10 +281,9 @@ export class ReferenceNode {
       : this.#goesAbout(hop, packet, arrived, found);
   }
 
-  /** Between pods, but not to one of ours that may be a Service's client. */
+  /** Between pods, but not to one of ours, or the node, that may be a Service's client or seen with another address. */
   #passesAlone({ source, destination }: Parsed): boolean {
     if (!inPool(source) || !inPool(destination)) return false;
-    if (!this.services.any) return true;
     const toUs = ["pod", "other", "node"].includes(this.#route(destination));
     return !toUs && !this.services.isServiceAddress(destination);
   }

@@ -479,6 +479,42 @@ describe("what waits", () => {
     ]);
   });
 
+  it("waits without Services too: the node's own traffic has its tunnel address there", () => {
+    const node = nodeWith();
+    const ask = { source: MASTER.underlay, destination: WORKER01.pod, destinationPort: 5201 };
+    expect(ends(whole(node.fromNode(udpPacket(ask, counting(16))).run()))).toBe(
+      `${MASTER.tunnel}:40000>${WORKER01.pod}:5201`,
+    );
+    // 10.1.79.65:5201 → 10.1.235.192:40000, UDP in two fragments: offset 2, and MF.
+    const later = hex("4500001c 00090002 40112bc3 0a014f41 0a01ebc0 08090a0b 0c0d0e0f");
+    const first = hex("45000024 00092000 40110bbd 0a014f41 0a01ebc0 14519c40 0018c7e8 00010203 04050607");
+    const outcomes = [node.fromWorker01(later).run(), node.fromWorker01(first).run()];
+    // 192.168.2.30 in place of 10.1.235.192.
+    const firstLeft = hex("45000024 00092000 40113eb8 0a014f41 c0a8021e 14519c40 0018fae3 00010203 04050607");
+    const laterLeft = hex("4500001c 00090002 40115ebe 0a014f41 c0a8021e 08090a0b 0c0d0e0f");
+    expect(outcomes.flatMap(leaving).map(({ port, packet }) => [port, packet.bytes])).toEqual([
+      [NODE_PORT, firstLeft],
+      [NODE_PORT, laterLeft],
+    ]);
+  });
+
+  it("waits where the last Service has gone and its flows have not", () => {
+    const node = nodeWith();
+    const { services } = node.breather.dataplane;
+    const builder = new ServiceTableBuilder();
+    services.adopt(serviceImage([clusterIp(REMOTE)], builder));
+    const ask = { source: MASTER.pod, destination: VIP, destinationPort: 80 };
+    node.fromPod(udpPacket(ask, counting(20))).run();
+    builder.removeFrontend(address(VIP), UDP, 80);
+    services.adopt(builder.commit());
+    const answer = udpPacket(
+      { source: WORKER01.pod, destination: MASTER.pod, sourcePort: 8080, destinationPort: 40_000 },
+      counting(200),
+    );
+    for (const part of fragmentsOf(answer, 100).toReversed()) node.fromWorker01(part);
+    expect(ends(whole(node.run()))).toBe(`${VIP}:80>${MASTER.pod}:40000`);
+  });
+
   it("wait their full time where older ones of their own packet have made room", () => {
     const node = nodeWith(clusterIp(REMOTE));
     const way = { source: MASTER.pod, destination: VIP, protocol: UDP, id: 7 };
