@@ -3,9 +3,10 @@ import type { BlockObject, ClusterObjects, LiveState, NodeState } from "../../sr
 import type { EndpointSlice, Node, Pod, Service } from "../../src/kube/types.js";
 
 export interface ClusterShape {
-  nodes: readonly { name: string; address: string; block: string; tunnelAddress: string }[];
-  /** One pod of each on every node, in this order. */
-  daemonSets: readonly { name: string; l4Port: number }[];
+  /** `mac` of its VTEP: without, macAt's. */
+  nodes: readonly { name: string; address: string; block: string; tunnelAddress: string; mac?: string }[];
+  /** One pod of each on every node, in this order. `endings` of their names, by node: without, made up. */
+  daemonSets: readonly { name: string; l4Port: number; endings?: readonly string[] }[];
   services: readonly ServiceShape[];
 }
 
@@ -83,10 +84,10 @@ function plus(address: string, n: number): string {
 export function clusterOf({ nodes, daemonSets, services }: ClusterShape): ClusterObjects {
   const pods = nodes.flatMap((node, n) =>
     daemonSets.map(
-      ({ name, l4Port }, k): Pod => ({
+      ({ name, l4Port, endings }, k): Pod => ({
         metadata: {
           namespace: "default",
-          name: `${name}-${"bcdfghjklm"[n % 10]}${"npqrs"[k % 5]}x${String(n).padStart(2, "0")}`,
+          name: `${name}-${endings?.[n] ?? `${"bcdfghjklm"[n % 10]}${"npqrs"[k % 5]}x${String(n).padStart(2, "0")}`}`,
           uid: `${name}-${n}`,
           ownerReferences: [{ apiVersion: "apps/v1", kind: "DaemonSet", name, uid: name, controller: true }],
         },
@@ -105,7 +106,7 @@ export function clusterOf({ nodes, daemonSets, services }: ClusterShape): Cluste
         metadata: {
           name: node.name,
           annotations: {
-            "podwire.dev/vtep-mac": macAt(n),
+            "podwire.dev/vtep-mac": node.mac ?? macAt(n),
             "podwire.dev/tunnel-address": node.tunnelAddress,
             "podwire.dev/underlay-address": node.address,
             "podwire.dev/vxlan-port": "4789",
@@ -189,7 +190,7 @@ export function liveOf({ nodes }: ClusterShape, owners: Readonly<Record<string, 
                 address: node.address,
                 port: 4789,
                 tunnelAddress: node.tunnelAddress,
-                mac: macAt(n),
+                mac: node.mac ?? macAt(n),
               },
             ],
       ),
