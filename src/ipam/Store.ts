@@ -23,11 +23,6 @@ export class Store {
     return readAll((await this.kube.list<IPAMBlock>(IPAMBLOCKS, { labelSelector: nodeLabel(node) })).items);
   }
 
-  async get(name: string): Promise<StoredBlock> {
-    const object = await this.kube.get<IPAMBlock>(IPAMBLOCKS, name);
-    return { block: readBlock(object), object };
-  }
-
   async create(block: Block): Promise<StoredBlock> {
     const object = await this.kube.create<IPAMBlock>(IPAMBLOCKS, writeBlock(block));
     return { block: readBlock(object), object };
