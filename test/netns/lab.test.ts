@@ -300,6 +300,10 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(lab("exec", "pc", "--", "ping", "-c1", "-W2", "192.168.2.33").code).toBe(0);
     expect(lab("exec", "n0", "--", "sh", "-c", "exit 7").code).toBe(7);
     expect(lab("exec", "k8s-worker", "--", "true").stderr).toContain("could be");
+    const typed = { encoding: "utf8", input: "kubectl get node -o name\nexit 3\n", timeout: 60_000 } as const;
+    const shell = spawnSync(process.execPath, [PODWIRE, "lab", "shell", "k8s-master"], typed);
+    expect(shell.status, shell.stderr).toBe(3);
+    expect(shell.stdout).toContain("node/k8s-worker03\n");
 
     // Nothing of the lab's networks is in the namespace that we are in.
     expect(machine().filter((line) => /192\.168\.2\.|10\.1\./.test(line))).toEqual([]);
