@@ -406,11 +406,7 @@ export class Agent {
       blocks: config.blocks,
       dataplane: { send, uso, threads: config.dataplane.threads },
       devices,
-      pods: config.pods.map((pod) => {
-        const device = devices.find(({ id }) => id === `pod ${pod.name}`);
-        const { state = "failed", message = "not attached yet", port = -1 } = device ?? {};
-        return { ...pod, state, message, port };
-      }),
+      pods: config.pods.map((pod) => ({ ...pod, ...podState(devices, pod.name) })),
       vteps: config.vteps,
       serviceHost: config.serviceHost,
       services: { count: this.services.size, memory: this.services.memory.used },
@@ -418,6 +414,16 @@ export class Agent {
       metrics: this.metricsServer.address,
       counters: this.counters(),
     };
+  }
+
+  /** How the interface of a pod is; a failed one where there is no such pod. */
+  podState(name: string): Pick<PodStatus, "state" | "message" | "port"> {
+    return podState(this.reconciler!.status().devices, name);
+  }
+
+  /** MTU of pods' interfaces. */
+  get overlayMtu(): number {
+    return this.reconciler!.status().overlayMtu;
   }
 
   /** Who owns which load-balancer address, and what BFD says of the neighbors. */
@@ -618,4 +624,13 @@ export class Agent {
     config.dataplane.cpuLatency = old.dataplane.cpuLatency;
     config.dataplane.maxFlows = old.dataplane.maxFlows;
   }
+}
+
+function podState(
+  devices: ReconcilerStatus["devices"],
+  name: string,
+): Pick<PodStatus, "state" | "message" | "port"> {
+  const device = devices.find(({ id }) => id === `pod ${name}`);
+  const { state = "failed", message = "not attached yet", port = -1 } = device ?? {};
+  return { state, message, port };
 }

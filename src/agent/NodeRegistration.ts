@@ -32,6 +32,8 @@ export interface NodeDescription {
   version: string;
   /** Highest number of pods. */
   pods: number;
+  /** A kubelet makes the Node, and keeps it: it is waited for, and never ours. */
+  kubelet?: boolean | undefined;
   /** TCP port on which the node serves pods' logs and commands; undefined where it does not. */
   podPort?: number | undefined;
 }
@@ -58,7 +60,7 @@ export class NodeRegistration {
 
   /** Whether the Node is ours, and no kubelet's. Known after register(). */
   get owned(): boolean {
-    return this.last?.metadata.annotations?.[REGISTERED] === "true";
+    return this.last !== null && this.owns(this.last);
   }
 
   /** Reference for what shall go with the Node. */
@@ -113,11 +115,16 @@ export class NodeRegistration {
     return this.description.node;
   }
 
+  private owns({ metadata }: Node): boolean {
+    return !this.description.kubelet && metadata.annotations?.[REGISTERED] === "true";
+  }
+
+  /** Null where it is to be made. */
   private async read(): Promise<Node | null> {
     try {
       return await this.api.get<Node>(NODES, this.name);
     } catch (error) {
-      if (isNotFound(error)) return null;
+      if (isNotFound(error) && !this.description.kubelet) return null;
       throw error;
     }
   }
@@ -171,12 +178,12 @@ export class NodeRegistration {
   }
 
   /** What metadata lacks, as a merge patch; null for nothing. */
-  private missing({ metadata }: Node): object | null {
+  private missing(node: Node): object | null {
+    const { metadata } = node;
     const lacking = (wanted: Record<string, string>, have: Record<string, string> = {}) =>
       Object.fromEntries(Object.entries(wanted).filter(([key, value]) => have[key] !== value));
     const annotations = lacking(this.annotations(), metadata.annotations);
-    const owned = metadata.annotations?.[REGISTERED] === "true";
-    const labels = owned ? lacking(this.labels(), metadata.labels) : {};
+    const labels = this.owns(node) ? lacking(this.labels(), metadata.labels) : {};
     if (Object.keys(annotations).length + Object.keys(labels).length === 0) return null;
     return { annotations, labels };
   }
@@ -193,8 +200,7 @@ export class NodeRegistration {
     const standing = (wanted: NodeCondition): NodeCondition =>
       (this.forwarding ? undefined : node.status?.conditions?.find(({ type }) => type === wanted.type)) ??
       wanted;
-    if (node.metadata.annotations?.[REGISTERED] !== "true")
-      return { conditions: this.dated(node, [standing(network)]) };
+    if (!this.owns(node)) return { conditions: this.dated(node, [standing(network)]) };
     const { underlayAddress, machine, version, pods, podPort } = this.description;
     const runs = up && this.forwarding;
     const ready = condition(

@@ -8,6 +8,7 @@
  *   ready        {pid, node}, while the agent is ready
  *   runtime      path of the directory of the pods that this agent runs itself, where it does
  *   flows-BOOT   the flow table, for the next agent; BOOT is from this boot's id (proc(5), boot_id)
+ *   cni.json     interfaces that a container runtime has asked for, and cni.sock, where it does
  *   config.json  the last config that came from an API server, for a start while that is away
  */
 import {
@@ -162,6 +163,8 @@ export class StateDir {
   readonly configFile: string;
   readonly servicesFile: string;
   readonly runtimeFile: string;
+  readonly cniFile: string;
+  readonly cniSocketFile: string;
   readonly flowsFile: string;
   private readonly lockFile: string;
   /** Uppermost directory that create() made, "" where all existed. */
@@ -175,6 +178,8 @@ export class StateDir {
     this.configFile = join(path, "config.json");
     this.servicesFile = join(path, "services.jsonl");
     this.runtimeFile = join(path, "runtime");
+    this.cniFile = join(path, "cni.json");
+    this.cniSocketFile = join(path, "cni.sock");
     this.flowsFile = join(path, `${FLOWS}${bootId()}`);
     this.lockFile = join(path, "agent.lock");
   }
@@ -192,6 +197,7 @@ export class StateDir {
     this.locked = true;
     // What an agent that was killed left behind.
     rmSync(this.socketFile, { force: true });
+    rmSync(this.cniSocketFile, { force: true });
     rmSync(this.readyFile, { force: true });
     for (const file of this.flowsFiles()) if (file !== this.flowsFile) rmSync(file, { force: true });
   }
@@ -210,6 +216,7 @@ export class StateDir {
   release(): void {
     rmSync(this.readyFile, { force: true });
     rmSync(this.socketFile, { force: true });
+    rmSync(this.cniSocketFile, { force: true });
     if (this.locked) rmSync(this.lockFile, { force: true });
     this.locked = false;
   }
@@ -228,7 +235,9 @@ export class StateDir {
   /** Removes every file of ours, and the directory if it is empty then. */
   remove(): void {
     const { recordFile, socketFile, readyFile, configFile, servicesFile, runtimeFile, lockFile } = this;
+    const { cniFile, cniSocketFile } = this;
     const files = [recordFile, socketFile, readyFile, configFile, servicesFile, runtimeFile, lockFile];
+    files.push(cniFile, cniSocketFile);
     for (const file of [...files, ...this.flowsFiles()]) rmSync(file, { force: true });
     removeEmpty(this.path);
   }

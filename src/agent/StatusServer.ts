@@ -44,11 +44,16 @@ const MAX_REQUEST = 4096;
 /** A list is sent in pieces of this length, and others have their turn in between. */
 const PIECE = 65_536;
 
-export class StatusServer {
+/** @typeParam Name what can be asked for on this socket */
+export class StatusServer<Name extends string = Topic> {
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
 
-  constructor(private readonly answers: Record<Topic, Answerer>) {
+  /** @param longest request that is read, in characters */
+  constructor(
+    private readonly answers: Record<Name, Answerer>,
+    private readonly longest = MAX_REQUEST,
+  ) {
     this.server = createServer({ allowHalfOpen: true }, (socket) => this.serve(socket));
   }
 
@@ -87,7 +92,7 @@ export class StatusServer {
         text = text.slice(end + 1);
         work = work.then(() => this.answer(socket, line));
       }
-      if (text.length > MAX_REQUEST) socket.destroy();
+      if (text.length > this.longest) socket.destroy();
     });
   }
 
@@ -95,7 +100,7 @@ export class StatusServer {
   private async answer(socket: Socket, line: string): Promise<void> {
     try {
       const { get, ...request } = JSON.parse(line) as { get?: string };
-      const answerer = Object.hasOwn(this.answers, get ?? "") ? this.answers[get as Topic] : undefined;
+      const answerer = Object.hasOwn(this.answers, get ?? "") ? this.answers[get as Name] : undefined;
       if (answerer === undefined) throw new Error(`unknown request: ${get}`);
       const answer: unknown = await answerer(request);
       if (isIterator(answer)) await sendAll(socket, answer);
@@ -153,17 +158,30 @@ async function send(socket: Socket, text: string | Uint8Array): Promise<boolean>
   return !socket.destroyed;
 }
 
-/** Asks an agent's status socket. Rejects with the system's error where none listens. */
-export async function ask<T>(path: string, topic: Topic, request: Arguments = {}): Promise<T> {
-  for await (const answer of askAll<T>(path, topic, request)) return answer;
+/** What is waited for an answer that needs no more than the agent itself. */
+const PATIENCE_MS = 5_000;
+
+/** Asks an agent's socket. Rejects with the system's error where none listens. */
+export async function ask<T, Name extends string = Topic>(
+  path: string,
+  topic: Name,
+  request: Arguments = {},
+  patienceMs = PATIENCE_MS,
+): Promise<T> {
+  for await (const answer of askAll<T, Name>(path, topic, request, patienceMs)) return answer;
   throw new Error("the agent does not answer");
 }
 
 /** The items of an answer that is a list. Throws as `ask` does, and what the agent says is wrong. */
-export async function* askAll<T>(path: string, topic: Topic, request: Arguments = {}): AsyncGenerator<T> {
+export async function* askAll<T, Name extends string = Topic>(
+  path: string,
+  topic: Name,
+  request: Arguments = {},
+  patienceMs = PATIENCE_MS,
+): AsyncGenerator<T> {
   const socket = connect(path);
   socket.setEncoding("utf8");
-  socket.setTimeout(5000, () => socket.destroy(new Error("the agent does not answer")));
+  socket.setTimeout(patienceMs, () => socket.destroy(new Error("the agent does not answer")));
   socket.end(`${JSON.stringify({ get: topic, ...request })}\n`);
   let text = "";
   for await (const chunk of socket) {
@@ -171,7 +189,7 @@ export async function* askAll<T>(path: string, topic: Topic, request: Arguments 
     text = lines.pop()!;
     for (const line of lines) {
       const answer: unknown = JSON.parse(line);
-      const { error } = answer as { error?: unknown };
+      const { error } = (answer ?? {}) as { error?: unknown };
       if (typeof error === "string") throw new Error(error);
       yield answer as Awaited<T>;
     }

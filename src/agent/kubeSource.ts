@@ -31,7 +31,7 @@ import { NodeHeartbeat } from "../kube/Lease.js";
 import { ENDPOINTSLICES, IPAMBLOCKS, IPPOOLS, NODES, PODS, SERVICES } from "../kube/resources.js";
 import type { Node, Pod } from "../kube/types.js";
 import { WorkQueue } from "../kube/WorkQueue.js";
-import type { AgentConfig, AnnounceConfig, ServiceHostConfig } from "../model/AgentConfig.js";
+import type { AgentConfig, AnnounceConfig, PodConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatIpv4, type Ipv4Prefix, parseCidr } from "../model/ipv4.js";
 import { MAX_PORTS } from "../packet/layout.js";
 import type { Log } from "../reconcile/Log.js";
@@ -73,9 +73,11 @@ export interface KubeSourceOptions {
   announce?: Pick<AnnounceConfig, "interface" | "bfd">;
   /** Namespace of MetalLB's objects. Default metallb-system. */
   metallbNamespace?: string | undefined;
+  /** What a container runtime has asked for by CNI. With it the Node and its pods are a kubelet's. */
+  attachments?: { pods(): PodConfig[] } | undefined;
   /** Asks the LAN for the controller whether somebody has an address. */
   probe?: ProbeAddress;
-  description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods">;
+  description: Omit<NodeDescription, "node" | "underlayAddress" | "vxlanPort" | "pods" | "kubelet">;
   /** Keeps the last config; called when it has changed. */
   save?: (config: AgentConfig) => void;
   /** Keeps the last Services; called some seconds after they have changed, and at the end. */
@@ -145,7 +147,14 @@ export class KubeSource {
     this.overlay = new Overlay({ node, underlayAddress: underlay.address, vxlanPort: underlay.port });
     this.localPods = new LocalPods(options.podNetns, MAX_PODS);
     this.services = new Services({ node, externalIpRanges: options.externalIpRanges ?? [] });
-    const named = { node, underlayAddress: underlay.address, vxlanPort: underlay.port, pods: MAX_PODS };
+    const kubelet = options.attachments !== undefined;
+    const named = {
+      node,
+      underlayAddress: underlay.address,
+      vxlanPort: underlay.port,
+      pods: MAX_PODS,
+      kubelet,
+    };
     this.registration = new NodeRegistration(api, { ...options.description, ...named }, () => clock.date());
     const onError = (error: unknown) => this.failed(error);
     this.heartbeat = new NodeHeartbeat(api, node, () => this.registration.owner, { clock, onError });
@@ -247,6 +256,15 @@ export class KubeSource {
     this.applied = JSON.stringify(current);
     this.save(current);
     if (this.synced) this.changed();
+  }
+
+  /**
+   * Has the agent take over at once what `attachments` says. Rejects before the API has said what there is.
+   */
+  async applyAttachments(): Promise<void> {
+    if (!this.synced || this.apply === null) throw new Error("the API server has not answered yet");
+    this.applying = this.applying.then(() => this.compileAndApply());
+    await this.applying;
   }
 
   /** Whether the watches are open. */
@@ -583,7 +601,11 @@ export class KubeSource {
   private compile(): AgentConfig | null {
     const { node, stateDir, underlay, metrics, dataplane } = this.options.base;
     const { podPool, blocks, vteps, problems } = this.overlay.compile();
-    const { pods, problems: podProblems } = this.localPods.compile(podPool);
+    const { attachments } = this.options;
+    const { pods, problems: podProblems } =
+      attachments === undefined
+        ? this.localPods.compile(podPool)
+        : { pods: attachments.pods(), problems: [] };
     const lacking =
       podPool.length === 0
         ? ["there is no pool any more; the last config stands"]

@@ -50,6 +50,12 @@ export function agentCommand(): Command {
       "--run-pods",
       "run this node's pods as processes, with runc and conmon, where there is no kubelet",
     )
+    .addOption(
+      new Option(
+        "--cni",
+        "a kubelet runs here: it makes the Node, and its container runtime asks for pods' interfaces by CNI",
+      ).conflicts(["runPods", "config"]),
+    )
     .option("--runtime-dir <dir>", "directory of those pods (default: /var/lib/podwire/runtime)")
     .option("--images <file>", "table of what runs for which image (default: /etc/podwire/images.yaml)")
     .option("--node-label <key=value...>", "labels of the Node")

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { Agent, type AgentParts } from "../agent/Agent.js";
+import { CniAttachments } from "../agent/CniAttachments.js";
 import { ConfigError, type FieldPath, type Problem } from "../agent/ConfigError.js";
 import {
   BFD_LIMITS,
@@ -17,13 +18,15 @@ import {
   type LoadedConfig,
   parseMetricsAddress,
 } from "../agent/config.js";
-import { KubeSource } from "../agent/kubeSource.js";
+import { KubeSource, MAX_PODS } from "../agent/kubeSource.js";
 import { readLastConfig, saveConfig } from "../agent/lastConfig.js";
 import { readLastServices, saveServices } from "../agent/lastServices.js";
 import { readMachine } from "../agent/machine.js";
 import type { NodeState } from "../agent/podPort/nodeState.js";
 import type { PodPort } from "../agent/podPort/startPodPort.js";
 import type { PodRuntime } from "../agent/podRuntime.js";
+import { StateDir } from "../agent/StateDir.js";
+import { type Answerer, type Arguments, StatusServer } from "../agent/StatusServer.js";
 import {
   checkServiceHost,
   isSocketAddress,
@@ -36,6 +39,7 @@ import { CertificateRenewal } from "../kube/CertificateRenewal.js";
 import { KubeClient } from "../kube/KubeClient.js";
 import { servingCertificate } from "../kube/servingCertificate.js";
 import type { AgentConfig, BfdConfig, ServiceHostConfig } from "../model/AgentConfig.js";
+import type { CniAdd, CniTarget, CniTopic } from "../model/cni.js";
 import { hasHostBits, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { POD_PORT } from "../model/podPort.js";
 import type { PodAccess } from "../runtime/PodAccess.js";
@@ -43,6 +47,9 @@ import { agentParts, onSignals } from "./agentProcess.js";
 
 /** A start waits so long for the API before it goes by the last config. */
 const PATIENCE_MS = 3_000;
+
+/** A list of every attachment of a full node. */
+const LONGEST_CNI_REQUEST = 1 << 20;
 
 export interface KubeAgentOptions {
   kubeconfig: string;
@@ -56,6 +63,7 @@ export interface KubeAgentOptions {
   podNetns?: string;
   podPort?: string;
   runPods?: true;
+  cni?: true;
   runtimeDir?: string;
   images?: string;
   nodeLabel?: string[];
@@ -103,9 +111,12 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
   const podNetns = options.podNetns ?? "/run/netns/{namespace}.{name}";
   let agent: Agent | null = null;
   let eligible = true;
+  const claimer = new Allocator(api, base.node);
+  const attachments = options.cni ? openAttachments(base, claimer, parts) : undefined;
   const source = new KubeSource({
     api,
-    claimer: new Allocator(api, base.node),
+    claimer,
+    attachments,
     base,
     podNetns,
     externalIpRanges: (options.externalIpRange ?? []).map(externalRange),
@@ -126,8 +137,10 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
   });
   let runtime: PodRuntime | null = null;
   let served: PodPort | null = null;
+  let cni: StatusServer<CniTopic> | null = null;
   const stopping = onSignals({
     stop: async () => {
+      await cni?.close();
       await served?.close();
       await renewal.stop();
       await runtime?.stop();
@@ -166,6 +179,7 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
       (next) => running.update(next),
       () => running.publishServices(),
     );
+    if (attachments !== undefined) cni = await serveCni(base, attachments, source, running);
     served = await openPodPort(base, podPort, runtime?.access, running, api, log);
   } catch (error) {
     await renewal.stop();
@@ -175,6 +189,40 @@ export async function serveFromKube(options: KubeAgentOptions): Promise<void> {
     throw error;
   }
   await stopping.ifAsked();
+}
+
+/** The interfaces that a container runtime has asked for so far. */
+function openAttachments({ stateDir }: Base, claimer: Allocator, { host, log }: AgentParts): CniAttachments {
+  const netnsIdentity = (path: string) => host.netnsIdentity(path);
+  const { cniFile } = new StateDir(stateDir);
+  return new CniAttachments({ file: cniFile, limit: MAX_PODS, claimer, netnsIdentity, log });
+}
+
+/** Carries out what the CNI plugin asks for, on a socket of its own beside the agent's. */
+async function serveCni(
+  { stateDir }: Base,
+  attachments: CniAttachments,
+  source: KubeSource,
+  agent: Agent,
+): Promise<StatusServer<CniTopic>> {
+  attachments.serve({
+    apply: () => source.applyAttachments(),
+    state: (name) => {
+      const { state, message } = agent.podState(name);
+      return { up: state === "up", message };
+    },
+    mtu: () => agent.overlayMtu,
+  });
+  const answers = {
+    add: (request: Arguments) => attachments.add(request as unknown as CniAdd),
+    del: (request: Arguments) => attachments.del(request as unknown as CniTarget),
+    check: (request: Arguments) => attachments.check(request as unknown as CniTarget),
+    gc: ({ valid }: Arguments) => attachments.gc(valid as CniTarget[]),
+    ready: () => attachments.ready(),
+  } satisfies Record<CniTopic, Answerer>;
+  const server = new StatusServer<CniTopic>(answers, LONGEST_CNI_REQUEST);
+  await server.listen(new StateDir(stateDir).cniSocketFile);
+  return server;
 }
 
 /** Null where there is nothing to serve. */

@@ -231,7 +231,8 @@ export class TestCluster {
     return this.net.tryExec("", command, rest);
   }
 
-  startAgent(name: string): void {
+  /** @param more options of the agent */
+  startAgent(name: string, more: readonly string[] = []): void {
     const node = this.node(name);
     const options = {
       kubeconfig: node.kubeconfig,
@@ -245,6 +246,7 @@ export class TestCluster {
       "agent",
       ...Object.entries(options).flatMap(([key, value]) => [`--${key}`, value]),
     ];
+    args.push(...more);
     if (this.runPods) args.push("--run-pods", "--runtime-dir", node.runtimeDir);
     const [command = "", ...rest] = this.onNode(name, args);
     node.agent = this.net.spawn("", command, rest);

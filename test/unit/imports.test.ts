@@ -57,6 +57,8 @@ const TABLE: Record<string, Rule> = {
     "metrics",
     "runtime",
   ]),
+  // What a container runtime calls: only passes on.
+  cni: free(["agent/StatusServer", "model"]),
   // Serving metrics, and those of the cluster; an agent's own are in agent.
   metrics: free(["kube", "ipam", "model"]),
   kube: free([]),
