@@ -13,6 +13,7 @@ const READ_BYTES = 65_536;
 /** A follower looks at the file this often, should a notification be lost. */
 const LOOK_MS = 500;
 const LINE_END = 0x0a;
+const NEWLINE = Buffer.of(LINE_END);
 const SPACE = 0x20;
 const RECORD_TIME = /^\d{4}-\d\d-\d\dT/;
 
@@ -64,19 +65,16 @@ export async function* readLog(
 ): AsyncGenerator<Buffer> {
   const emit = new Emitter(options);
   let tail = options.tailLines === undefined ? null : new Tail(options.tailLines);
-  for await (const line of lines(file, options.follow ? running : () => false, signal)) {
-    if (line !== CAUGHT_UP && tail !== null) {
-      tail.add(line);
+  for await (const piece of pieces(file, options.follow ? running : () => false, signal)) {
+    if (piece !== CAUGHT_UP && tail !== null) {
+      tail.add(piece);
       continue;
     }
     // What is there now has been read: the tail is known.
-    const ready: readonly Buffer[] = line === CAUGHT_UP ? (tail?.records() ?? []) : [line];
+    const chunk = emit.take(piece === CAUGHT_UP ? (tail?.records() ?? []) : piece);
     tail = null;
-    for (const each of ready) {
-      const chunk = emit.take(each);
-      if (chunk !== null) yield chunk;
-      if (emit.exhausted) return;
-    }
+    if (chunk.length > 0) yield chunk;
+    if (emit.exhausted) return;
   }
 }
 
@@ -89,11 +87,13 @@ class Tail {
 
   constructor(private readonly most: number) {}
 
-  add(line: Buffer): void {
-    this.kept.push(line);
-    if (!isFull(line)) return;
-    this.full++;
-    while (this.full > this.most) if (isFull(this.kept[this.from++]!)) this.full--;
+  add(lines: readonly Buffer[]): void {
+    for (const line of lines) {
+      this.kept.push(line);
+      if (!isFull(line)) continue;
+      this.full++;
+      while (this.full > this.most) if (isFull(this.kept[this.from++]!)) this.full--;
+    }
     if (this.from > 1024 && this.from > this.kept.length / 2) {
       this.kept = this.kept.slice(this.from);
       this.from = 0;
@@ -122,18 +122,32 @@ class Emitter {
     return this.left <= 0;
   }
 
-  take(line: Buffer): Buffer | null {
-    const record = parseRecord(line);
-    if (record === null) return null;
+  /** What is to be seen of these lines, joined; may be empty. */
+  take(lines: readonly Buffer[]): Buffer {
+    const seen: Buffer[] = [];
+    for (const line of lines) {
+      if (this.exhausted) break;
+      const record = parseRecord(line);
+      if (record !== null) this.takeRecord(record, seen);
+    }
+    return Buffer.concat(seen);
+  }
+
+  private takeRecord(record: CriRecord, seen: Buffer[]): void {
     const { sinceMs, timestamps } = this.options;
-    if (sinceMs !== undefined && Date.parse(record.time) < sinceMs) return null;
+    if (sinceMs !== undefined && Date.parse(record.time) < sinceMs) return;
     // conmon writes an offset where a kubelet writes Z.
-    const prefix = timestamps && this.atLineStart ? `${record.time.replace(/\+00:00$/, "Z")} ` : "";
+    if (timestamps && this.atLineStart)
+      this.put(Buffer.from(`${record.time.replace(/\+00:00$/, "Z")} `), seen);
     this.atLineStart = record.full;
-    const whole = Buffer.concat([Buffer.from(prefix), record.content, Buffer.from(record.full ? "\n" : "")]);
-    const chunk = whole.length > this.left ? whole.subarray(0, this.left) : whole;
-    this.left -= chunk.length;
-    return chunk;
+    this.put(record.content, seen);
+    if (record.full) this.put(NEWLINE, seen);
+  }
+
+  private put(text: Buffer, seen: Buffer[]): void {
+    const part = text.length > this.left ? text.subarray(0, this.left) : text;
+    this.left -= part.length;
+    seen.push(part);
   }
 }
 
@@ -141,14 +155,14 @@ class Emitter {
 const CAUGHT_UP = Symbol("caught up");
 
 /**
- * Lines of both files, then for as long as `follow` says those that are added, over rotations: a file
- * is left only when its successor is there, because from then on nobody writes to it.
+ * Lines of both files, many at a time, then for as long as `follow` says those that are added, over
+ * rotations: a file is left only when its successor is there, because from then on nobody writes to it.
  */
-async function* lines(
+async function* pieces(
   file: string,
   follow: () => boolean,
   signal: AbortSignal,
-): AsyncGenerator<Buffer | typeof CAUGHT_UP> {
+): AsyncGenerator<readonly Buffer[] | typeof CAUGHT_UP> {
   let handle = await openOldest(file);
   const waiter = new ChangeWaiter(file, signal);
   let caughtUp = false;
@@ -225,16 +239,19 @@ class LineReader {
   constructor(private readonly handle: FileHandle) {}
 
   /** Complete lines up to the file's present end. */
-  async *rest(): AsyncGenerator<Buffer> {
+  async *rest(): AsyncGenerator<Buffer[]> {
     for (;;) {
       const { bytesRead, buffer } = await this.handle.read(Buffer.alloc(READ_BYTES), 0, READ_BYTES, null);
       if (bytesRead === 0) return;
-      let text = Buffer.concat([this.pending, buffer.subarray(0, bytesRead)]);
-      for (let end = text.indexOf(LINE_END); end >= 0; end = text.indexOf(LINE_END)) {
-        yield text.subarray(0, end);
-        text = text.subarray(end + 1);
+      const text = Buffer.concat([this.pending, buffer.subarray(0, bytesRead)]);
+      const lines: Buffer[] = [];
+      let from = 0;
+      for (let end = text.indexOf(LINE_END); end >= 0; end = text.indexOf(LINE_END, from)) {
+        lines.push(text.subarray(from, end));
+        from = end + 1;
       }
-      this.pending = text;
+      this.pending = text.subarray(from);
+      if (lines.length > 0) yield lines;
     }
   }
 }

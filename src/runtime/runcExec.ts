@@ -40,7 +40,9 @@ export async function execInContainer(
   const env = [...target.process.env];
   if (options.tty && !env.some((each) => each.startsWith("TERM="))) env.push("TERM=xterm");
   const args = [...options.command];
-  writeFileSync(spec, JSON.stringify({ ...target.process, terminal: options.tty, env, args }));
+  // Without a size of its own a terminal begins with 0 by 0, and runc passes ours on only later.
+  const size = options.tty ? { consoleSize: { width: COLUMNS, height: ROWS } } : {};
+  writeFileSync(spec, JSON.stringify({ ...target.process, ...size, terminal: options.tty, env, args }));
   const command = ["--root", target.runcRoot, "--log", logFile, "--log-format", "json"];
   command.push("exec", "--process", spec, "--pid-file", pidFile, target.id);
 
@@ -145,17 +147,22 @@ async function withTerminal(command: string[], commandPid: () => number): Promis
       // It ended in the meantime.
     }
   };
+  /** Writes once runc reads: before, its own terminal would echo what comes, and take ^D for its end. */
+  let isRead = false;
+  const type = (chunk: Buffer | string, done: () => void) => {
+    isRead ||= over || commandPid() > 0;
+    if (!isRead) {
+      setTimeout(type, LOOK_MS, chunk, done);
+      return;
+    }
+    // Bytes go to the socket as they are; the type of this older release names text only.
+    guarded(() => terminal.write(chunk as string));
+    done();
+  };
   const stdin = new Writable({
-    write: (chunk: Buffer, _, done) => {
-      // Bytes go to the socket as they are; the type of this older release names text only.
-      guarded(() => terminal.write(chunk as unknown as string));
-      done();
-    },
+    write: (chunk: Buffer, _, done) => type(chunk, done),
     // The end of the input is what the keyboard would send: ^D.
-    final: (done) => {
-      guarded(() => terminal.write("\x04"));
-      done();
-    },
+    final: (done) => type("\x04", done),
   });
   return {
     stdin,
