@@ -26,7 +26,7 @@ export const VXLAN_OVERHEAD = 50;
 /** Smallest MTU an IPv4 host must be able to receive (RFC 791). */
 export const MIN_OVERLAY_MTU = 576;
 /** Next hop of every route to the dataplane: link-local, the same everywhere, owned by nobody. */
-const GATEWAY_ADDRESS = "169.254.1.1";
+export const GATEWAY_ADDRESS = "169.254.1.1";
 /**
  * Address of the tunnel GSO device. Nobody talks to it: loose reverse path filtering (rp_filter 2)
  * drops what enters by a device that has no address at all (fib_validate_source).
