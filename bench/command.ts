@@ -61,7 +61,7 @@ export class Launcher {
     const outputFile = join(this.directory, `out-${this.serial}`);
     const errorFile = join(this.directory, `err-${this.serial}`);
     this.serial = (this.serial + 1) % 16;
-    const child = this.spawn(argv, outputFile, errorFile);
+    const child = this.spawn(argv, outputFile, errorFile, false);
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
@@ -79,7 +79,12 @@ export class Launcher {
 
   /** Starts a program that stays. Both of its outputs go to `logFile`. */
   start(argv: readonly string[], logFile: string): ChildProcess {
-    return this.spawn(argv, logFile, logFile);
+    return this.spawn(argv, logFile, logFile, false);
+  }
+
+  /** The same in a session of its own, as systemd starts services: for agents, which raise theirs. */
+  startService(argv: readonly string[], logFile: string): ChildProcess {
+    return this.spawn(argv, logFile, logFile, true);
   }
 
   /** Asks `children` to end, waits for them, and kills those that do not within `graceMs`. */
@@ -97,10 +102,15 @@ export class Launcher {
     for (const child of this.running) child.kill("SIGKILL");
   }
 
-  private spawn(argv: readonly string[], outputFile: string, errorFile: string): ChildProcess {
+  private spawn(
+    argv: readonly string[],
+    outputFile: string,
+    errorFile: string,
+    detached: boolean,
+  ): ChildProcess {
     const output = openSync(outputFile, "w");
     const errors = errorFile === outputFile ? output : openSync(errorFile, "w");
-    const child = spawn(argv[0], argv.slice(1), { stdio: ["ignore", output, errors] });
+    const child = spawn(argv[0], argv.slice(1), { stdio: ["ignore", output, errors], detached });
     closeSync(output);
     if (errors !== output) closeSync(errors);
     this.running.add(child);

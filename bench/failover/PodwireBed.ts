@@ -167,7 +167,7 @@ export class PodwireBed implements Bed {
   private startAgent(node: BedNode): void {
     const log = join(workDirectory(), `${this.index}-${node.name}-${this.starts++}.log`);
     const argv = [process.execPath, this.program, "agent", "--config", this.configFile(node)];
-    this.agents.set(node, this.launcher.start(inNetns(this.set[node.name]!, argv), log));
+    this.agents.set(node, this.launcher.startService(inNetns(this.set[node.name]!, argv), log));
     this.logFiles.set(node, log);
   }
 

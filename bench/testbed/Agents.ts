@@ -78,7 +78,7 @@ export class Agents {
     for (const [side] of SIDES)
       this.running.set(
         side,
-        this.launcher.start(
+        this.launcher.startService(
           this.commandLine(side, ["agent", "--config", this.configFile(side)]),
           this.logFile(side),
         ),

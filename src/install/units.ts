@@ -137,6 +137,8 @@ export function agentUnit(program: Program, runPods: boolean): string {
       "StateDirectoryMode=0700",
       "ConfigurationDirectory=podwire",
       "LimitNOFILE=1048576",
+      "# Packets and BFD do not wait for other services (100 each).",
+      "CPUWeight=1000",
       `CapabilityBoundingSet=${capabilities.join(" ")}`,
       ...(runPods ? RUNS_PODS : RUNS_NONE),
     ],

@@ -4,7 +4,6 @@
  * runs, so commands are received synchronously.
  */
 import { randomInt } from "node:crypto";
-import { setPriority } from "node:os";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { native } from "../binding/index.js";
 import { RingWriter } from "../capture/CaptureRing.js";
@@ -29,15 +28,9 @@ import { CpuDmaLatency, CpuLatency, LATENCY_WINDOW_MS } from "./CpuLatency.js";
 import { EMPTY_TABLES } from "./emptyTables.js";
 import { FlowUpkeep } from "./FlowUpkeep.js";
 import { PeerLiveness } from "./PeerLiveness.js";
+import { raisePriority } from "./priority.js";
 import { ANNOUNCING_THREAD, type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
 
-/**
- * Nice value of the thread (setpriority(2), which on Linux is a thread's own). A woken worker must not
- * wait for the time slice of whoever fills the processor: with 0 the mean RTT of a ping was two to
- * three times as long, dominated by a few waits of milliseconds. The least there is, so that this holds
- * beside processes that were themselves raised.
- */
-const NICE = -20;
 /** Longest sleep; a wake-up by the event descriptor ends it early. */
 const SLEEP_MS = 1000;
 /** Longest sleep while a drain waits for its answer. */
@@ -220,11 +213,7 @@ function run(): void {
   }
 }
 
-try {
-  setPriority(NICE);
-} catch {
-  // Not allowed to (no CAP_SYS_NICE): it works without.
-}
+raisePriority();
 
 try {
   run();

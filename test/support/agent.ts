@@ -83,7 +83,11 @@ export function startAgent(
   const text = typeof config === "string" ? config : stringify({ stateDir, ...config });
   writeFileSync(configFile, text);
   const args = [PODWIRE, "agent", "--config", configFile, ...(options.args ?? [])];
-  return new TestAgent(net.spawn(ns, process.execPath, args, options), stateDir, configFile);
+  return new TestAgent(
+    net.spawn(ns, process.execPath, args, { detached: true, ...options }),
+    stateDir,
+    configFile,
+  );
 }
 
 function readyPid(stateDir: string): number {

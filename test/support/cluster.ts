@@ -249,7 +249,7 @@ export class TestCluster {
     args.push(...more);
     if (this.runPods) args.push("--run-pods", "--runtime-dir", node.runtimeDir);
     const [command = "", ...rest] = this.onNode(name, args);
-    node.agent = this.net.spawn("", command, rest);
+    node.agent = this.net.spawn("", command, rest, { detached: true });
   }
 
   /**

@@ -39,6 +39,8 @@ export interface SpawnOptions {
   env?: Record<string, string>;
   uid?: number;
   gid?: number;
+  /** In a session of its own, as what systemd or a login starts: no share of the test's processor time. */
+  detached?: boolean;
 }
 
 let counter = 0;
@@ -237,6 +239,7 @@ export class TestNet {
       env: { ...process.env, ...options.env },
       ...(options.uid === undefined ? {} : { uid: options.uid }),
       ...(options.gid === undefined ? {} : { gid: options.gid }),
+      detached: options.detached ?? false,
     });
     const started = new TestProcess(child);
     this.processes.push(started);
