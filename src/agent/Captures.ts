@@ -94,16 +94,8 @@ export class Captures {
     const filter = target === null ? written : both(ofPod(target.port, parseIpv4(target.address)!), written);
     const points = pointNames.reduce((bits, name) => bits | POINTS[name], 0);
     const buffers = Array.from({ length: threads }, () => newCaptureBuffer(buffer * MEGABYTE));
-    const abort = new AbortController();
-    this.current = { since: new Date(), abort };
     const used = worker();
     const innerPort = target?.port ?? -1;
-    try {
-      await used.startCapture({ buffers, points, snapLength, filter, innerPort });
-    } catch (error) {
-      this.current = null;
-      throw error;
-    }
     const names = new Names(this.parts);
     const stream = new CaptureStream({
       ...this.parts,
@@ -120,6 +112,14 @@ export class Captures {
       names,
       clockOffsetNs: () => used.clockOffsetNs(),
     });
+    const abort = new AbortController();
+    this.current = { since: new Date(), abort };
+    try {
+      await used.startCapture({ buffers, points, snapLength, filter, innerPort });
+    } catch (error) {
+      this.current = null;
+      throw error;
+    }
     const timer =
       request.duration === undefined ? null : setTimeout(() => abort.abort(), request.duration * 1000);
     return {

@@ -125,9 +125,13 @@ async function sendBytes(socket: Socket, { head, bytes, stop }: ByteStream<unkno
   // Asked and gone.
   if (socket.readableEnded || socket.destroyed) stop();
   let there = await send(socket, `${JSON.stringify(head)}\n`);
-  for await (const piece of bytes) {
-    if (there) there = await send(socket, piece);
-    if (!there) break;
+  try {
+    for await (const piece of bytes) {
+      if (there) there = await send(socket, piece);
+      if (!there) break;
+    }
+  } catch {
+    // Bytes have been sent: a line with an error would be taken for more. That its end is missing tells.
   }
   socket.end();
 }

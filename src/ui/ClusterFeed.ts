@@ -30,7 +30,7 @@ export interface FeedOptions {
   kube: KubeApi;
   readNode: ReadNode;
   clock?: Clock;
-  /** Told what goes wrong with lists and watches. */
+  /** Told what goes wrong with lists, watches and looks at the agents. */
   onError?: (error: unknown) => void;
 }
 
@@ -145,9 +145,20 @@ export class ClusterFeed {
     }, delayMs);
   }
 
-  /** Asks every agent for its table, its counters and its load-balancer addresses. Never rejects. */
+  /** Looks at the agents. Never rejects: what an agent of another version tells may be anything. */
   private async look(): Promise<void> {
     this.looking = true;
+    try {
+      await this.askAll();
+    } catch (error) {
+      this.options.onError?.(error);
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  /** Asks every agent for its table, its counters and its load-balancer addresses. */
+  private async askAll(): Promise<void> {
     const names = this.nodes.list().flatMap(({ metadata }) => metadata.name ?? []);
     const ask = <T>(topic: NodeTopic) =>
       askNodes(names, async (node) => (await this.options.readNode(node, topic)) as T);
@@ -156,7 +167,6 @@ export class ClusterFeed {
       ask<NodeCounters>("counters"),
       ask<NodeAnnouncement>("announcement"),
     ]);
-    this.looking = false;
     const now: Look = { atMs: performance.now(), counters, announcements };
     const traffic = trafficOf(this.last, now);
     this.last = now;

@@ -152,6 +152,7 @@ export class NodeProber implements AddressProber {
       } catch (error) {
         this.options.onError?.(error);
       }
+      if (this.#writes.get(node) === write) this.#writes.delete(node);
     });
     this.#writes.set(node, write);
   }

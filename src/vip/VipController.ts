@@ -125,11 +125,22 @@ export class VipController {
       for (const { metadata } of this.#advertisements.list())
         this.#advertisementQueue.addAfter(metadata.name!, ADVERTISEMENT_MS);
     };
-    this.#pools.addHandler({ added: ofPool, updated: ofPool, deleted: ofPool });
+    this.#pools.addHandler({
+      added: ofPool,
+      updated: ofPool,
+      deleted: (pool) => {
+        this.#warned.delete(pool.metadata.uid!);
+        ofPool(pool);
+      },
+    });
     this.#namespaces.addHandler({ added: reconfigure, updated: reconfigure, deleted: reconfigure });
     const ofAdvertisement = ({ metadata }: L2Advertisement) =>
       this.#advertisementQueue.addAfter(metadata.name!, ADVERTISEMENT_MS);
-    this.#advertisements.addHandler({ added: ofAdvertisement, updated: ofAdvertisement });
+    this.#advertisements.addHandler({
+      added: ofAdvertisement,
+      updated: ofAdvertisement,
+      deleted: ({ metadata }) => this.#warned.delete(metadata.uid!),
+    });
   }
 
   /** Starts; resolves when the first list of everything was taken over. */

@@ -35,6 +35,8 @@ export interface FakeAgents {
 export interface TestPage {
   kube: FakeKube;
   agents: FakeAgents;
+  /** What the feed told of. */
+  errors: readonly unknown[];
   /** http://127.0.0.1:PORT */
   address: string;
   close(): Promise<void>;
@@ -59,7 +61,8 @@ export async function servePage(
     if (answer === undefined) throw new Error(`${node} does not tell its ${topic}`);
     return answer;
   };
-  const feed = new ClusterFeed({ kube, readNode });
+  const errors: unknown[] = [];
+  const feed = new ClusterFeed({ kube, readNode, onError: (error) => errors.push(error) });
   await feed.start();
   const { modules, trace = null, flows = async () => [] } = options;
   const server = new UiServer({ feed, trace, flows, modules });
@@ -67,6 +70,7 @@ export async function servePage(
   return {
     kube,
     agents,
+    errors,
     address,
     close: async () => {
       await server.close();

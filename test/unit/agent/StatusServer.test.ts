@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { ask, askAll, StatusServer } from "../../../src/agent/StatusServer.js";
+import { ask, askAll, openStream, StatusServer } from "../../../src/agent/StatusServer.js";
 
 let base: string;
 let path: string;
@@ -24,7 +24,7 @@ beforeEach(async () => {
     services: () => null,
     vteps: () => null,
     flowStats: () => null,
-    capture: () => null,
+    capture: () => ({ head: { of: "bytes" }, bytes: cut(), stop: () => {} }),
     flushFlows: async ({ protocol }) => ({ removed: protocol }),
   });
   await server.listen(path);
@@ -47,6 +47,19 @@ test("tells what went wrong", async () => {
 test("hands on what stands beside the topic, and waits for the answer", async () => {
   expect(await ask(path, "flushFlows", { protocol: 17 })).toEqual({ removed: 17 });
 });
+
+test("a stream whose source fails ends there, with the connection", async () => {
+  const { head, bytes } = await openStream(path, "capture");
+  expect(head).toEqual({ of: "bytes" });
+  const pieces: Buffer[] = [];
+  for await (const piece of bytes) pieces.push(piece);
+  expect(Buffer.concat(pieces).toString("latin1")).toBe("first");
+});
+
+async function* cut(): AsyncGenerator<Uint8Array> {
+  yield Buffer.from("first");
+  throw new Error("gone");
+}
 
 /** Objects 0 … count - 1; the hundred-thousandth is none. */
 function* numbers(count: number): Generator<{ n: number }> {

@@ -1,7 +1,8 @@
 /** The page's server: who is answered, with what, and that nothing else can be read. */
 import { request } from "node:http";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { ClusterView } from "../../../src/ui/protocol.js";
+import type { NodeCounters } from "../../../src/ui/traffic.js";
 import { DAEMON_SETS, STEP_SERVICES, WALKTHROUGH_NODES } from "../../support/topology.js";
 import { servePage, type TestPage } from "../../support/ui.js";
 
@@ -104,4 +105,19 @@ describe("the cluster", () => {
     expect(status).toBe(501);
     expect(JSON.parse(text)).toEqual({ error: "nobody traces here" });
   });
+});
+
+test("an agent that tells what nobody can read does not end the looks at all of them", async () => {
+  served.agents.counters.set("k8s-master", {} as NodeCounters);
+  const events = new AbortController();
+  const { body } = await fetch(`${served.address}/api/events`, { signal: events.signal });
+  await vi.waitFor(() => expect(served.errors).not.toEqual([]), 10_000);
+  served.agents.counters.delete("k8s-master");
+  let text = "";
+  for await (const piece of body!.pipeThrough(new TextDecoderStream())) {
+    text += piece;
+    if (text.includes("event: traffic")) break;
+  }
+  expect(text).toContain("event: traffic");
+  events.abort();
 });
