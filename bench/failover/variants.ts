@@ -24,6 +24,7 @@ export const VARIANTS: readonly Variant[] = [
   { key: "keepalived-fast", title: "keepalived, 10 ms", profile: null, advertSeconds: 0.01, afterMs: 1_000 },
 ];
 
+/** The variants with these keys. Throws on one that is not there. */
 export function selectVariants(keys: readonly string[]): Variant[] {
   return selectByKey("variant", VARIANTS, keys);
 }

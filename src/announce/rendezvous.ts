@@ -16,6 +16,7 @@ export interface HashedNode {
   low: number;
 }
 
+/** What of a node enters the order: the same on every node, since it is the name alone. */
 export function hashNode(name: string): HashedNode {
   const digest = createHash("sha256").update(name, "utf8").digest();
   return { name, high: digest.readInt32BE(0), low: digest.readInt32BE(4) };

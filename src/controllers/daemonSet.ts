@@ -54,6 +54,7 @@ const AUTOMATIC_HOST_NETWORK: Toleration = {
   effect: "NoSchedule",
 };
 
+/** What one DaemonSet wants done, and its status (Kubernetes: pkg/controller/daemon). */
 export function reconcileDaemonSet({ daemonSet, pods, revisions, nodes, now }: DaemonSetState): Outcome {
   const spec = daemonSet.spec!;
   if (isTerminating(daemonSet)) return outcome([]);

@@ -53,6 +53,7 @@ const OWN_ANNOTATIONS = new Set([
 type Status = NonNullable<Deployment["status"]>;
 type Condition = NonNullable<Status["conditions"]>[number];
 
+/** What one Deployment wants done, and its status (Kubernetes: pkg/controller/deployment). */
 export function reconcileDeployment(state: DeploymentState): Outcome {
   return new Rollout(state).run();
 }

@@ -26,10 +26,12 @@ export interface NamespaceState {
   content: { resource: ResourceRef; objects: readonly KubeObject[] }[];
 }
 
+/** Whether a namespace is being deleted and still has our finalizer. */
 export function needsEmptying(namespace: Namespace): boolean {
   return isTerminating(namespace) && (namespace.spec?.finalizers ?? []).includes(NAMESPACE_FINALIZER);
 }
 
+/** What the deletion of one namespace wants done: its content first, then our finalizer. */
 export function reconcileNamespace({ namespace, content }: NamespaceState): Outcome {
   if (!needsEmptying(namespace)) return outcome([]);
   const actions = content.flatMap(({ resource, objects }) =>
@@ -49,6 +51,7 @@ export function reconcileNamespace({ namespace, content }: NamespaceState): Outc
   ]);
 }
 
+/** One of the namespaces that every cluster has, to be created. */
 export function systemNamespace(name: string): Namespace {
   return { apiVersion: "v1", kind: "Namespace", metadata: { name } };
 }

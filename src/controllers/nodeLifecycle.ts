@@ -25,6 +25,7 @@ export interface NodeState {
   now: number;
 }
 
+/** What a node that was silent for `silentMs` wants done: conditions, taints, and its pods' end. */
 export function reconcileNode({ node, pods, silentMs, now }: NodeState): Outcome {
   if (isTerminating(node)) return outcome([]);
   const actions: Action[] = [];

@@ -5,10 +5,12 @@ import type { Pod, PodTemplateSpec } from "../kube/types.js";
 import type { Action } from "./actions.js";
 import { controllerReference, millisecondsOf } from "./meta.js";
 
+/** Whether an object is being deleted. */
 export function isTerminating({ metadata }: KubeObject): boolean {
   return metadata.deletionTimestamp !== undefined;
 }
 
+/** Whether all containers of a pod have ended for good. */
 export function isFinished(pod: Pod): boolean {
   return pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 }
@@ -18,6 +20,7 @@ export function isActive(pod: Pod): boolean {
   return !isFinished(pod) && !isTerminating(pod);
 }
 
+/** Condition Ready. */
 export function isReady(pod: Pod): boolean {
   return readyCondition(pod)?.status === "True";
 }
@@ -34,6 +37,7 @@ function untilAvailable(pod: Pod, minReadySeconds: number, now: number): number 
   return Math.max(0, since + minReadySeconds * 1000 - now);
 }
 
+/** Whether a pod has been ready for `minReadySeconds` at `now` (Unix time, milliseconds). */
 export function isAvailable(pod: Pod, minReadySeconds: number, now: number): boolean {
   return untilAvailable(pod, minReadySeconds, now) === 0;
 }
@@ -82,6 +86,7 @@ export function createPod(owner: KubeObject, pod: Pod): Action {
   };
 }
 
+/** The deletion of a pod, with the owner's Event about it. */
 export function deletePod(owner: KubeObject, pod: Pod): Action {
   return {
     verb: "delete",

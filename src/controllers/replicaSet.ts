@@ -25,6 +25,7 @@ export interface ReplicaSetState {
 /** Most pods created or deleted in one go. */
 const BURST = 500;
 
+/** What one ReplicaSet wants done, and its status (Kubernetes: pkg/controller/replicaset). */
 export function reconcileReplicaSet({ replicaSet, pods, now }: ReplicaSetState): Outcome {
   const spec = replicaSet.spec!;
   const claimed = claim(replicaSet, REPLICASETS, spec.selector, PODS, [...pods].filter(isActive));

@@ -77,6 +77,7 @@ const podIndices: Indices<Pod> = {
   waiting: (pod) => (needsPlacement(pod) ? ["yes"] : []),
 };
 
+/** Starts all controllers of the embedded API. Only one set of them may run at a time. */
 export function startControllers(
   kube: KubeApi,
   options: ControllerOptions,

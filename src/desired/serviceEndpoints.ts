@@ -12,6 +12,7 @@ export function keyAddress(key: EndpointKey): number {
   return Math.floor(key / 65536) | 0;
 }
 
+/** The endpoint's port. */
 export function keyPort(key: EndpointKey): number {
   return key % 65536;
 }

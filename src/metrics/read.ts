@@ -32,10 +32,12 @@ export function readCounter(register: Registry, description: Description, read: 
   answerWith(new Counter({ ...description, registers: [register] }), read);
 }
 
+/** Goes up and down. */
 export function readGauge(register: Registry, description: Description, read: Read): void {
   answerWith(new Gauge({ ...description, registers: [register] }), read);
 }
 
+/** Observations by interval; `read` gives those since the start of what it is read from. */
 export function readHistogram(register: Registry, description: Description, read: () => Distribution): void {
   new ReadHistogram(register, description, read);
 }

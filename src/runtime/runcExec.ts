@@ -28,6 +28,7 @@ export interface RuncExec {
   directory: string;
 }
 
+/** Runs a command in a container by `runc exec`; ended by `signal`. Rejects where it could not be started. */
 export async function execInContainer(
   target: RuncExec,
   options: ExecOptions,

@@ -26,6 +26,7 @@ export function isEthernetIpv4(view: DataView, o: number): boolean {
   return view.getInt32(o) === 0x00010800 && view.getUint16(o + HARDWARE_LENGTH) === 0x0604;
 }
 
+/** REQUEST, REPLY or another one. */
 export function operation(view: DataView, o: number): number {
   return view.getUint16(o + OPERATION);
 }
@@ -35,6 +36,7 @@ export function senderAddress(view: DataView, o: number): number {
   return view.getInt32(o + SENDER_PROTOCOL);
 }
 
+/** Target's IPv4 address, int32. */
 export function targetAddress(view: DataView, o: number): number {
   return view.getInt32(o + TARGET_PROTOCOL);
 }

@@ -94,6 +94,7 @@ export function check(view: DataView, o: number, length: number): number {
   return VALID;
 }
 
+/** Why the sender's session went down last: a DIAG_* code (RFC 5880 §4.1). */
 export function diagnostic(view: DataView, o: number): number {
   return view.getUint8(o) & 0x1f;
 }
@@ -108,6 +109,7 @@ export function flags(view: DataView, o: number): number {
   return view.getUint8(o + STATE_FLAGS) & 0x3f;
 }
 
+/** So many packets may be lost in a row. */
 export function detectMult(view: DataView, o: number): number {
   return view.getUint8(o + DETECT_MULT);
 }
@@ -122,10 +124,12 @@ export function yourDiscriminator(view: DataView, o: number): number {
   return view.getInt32(o + YOUR_DISCRIMINATOR);
 }
 
+/** Microseconds, unsigned. */
 export function desiredMinTx(view: DataView, o: number): number {
   return view.getUint32(o + DESIRED_MIN_TX);
 }
 
+/** Microseconds, unsigned; 0: the sender wants no packets. */
 export function requiredMinRx(view: DataView, o: number): number {
   return view.getUint32(o + REQUIRED_MIN_RX);
 }

@@ -32,10 +32,12 @@ export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 export const PROTOCOL_SCTP = 132;
 
+/** Bytes, options included; nothing is checked. */
 export function headerLength(view: DataView, o: number): number {
   return (view.getUint8(o) & 15) << 2;
 }
 
+/** Bytes, header included. */
 export function totalLength(view: DataView, o: number): number {
   return view.getUint16(o + TOTAL_LENGTH);
 }
@@ -45,18 +47,22 @@ export function fragment(view: DataView, o: number): number {
   return view.getUint16(o + FRAGMENT);
 }
 
+/** Time to live: routers that may still pass it on. */
 export function ttl(view: DataView, o: number): number {
   return view.getUint8(o + TTL);
 }
 
+/** IANA number of what is inside. */
 export function protocol(view: DataView, o: number): number {
   return view.getUint8(o + PROTOCOL);
 }
 
+/** int32. */
 export function source(view: DataView, o: number): number {
   return view.getInt32(o + SOURCE);
 }
 
+/** int32. */
 export function destination(view: DataView, o: number): number {
   return view.getInt32(o + DESTINATION);
 }

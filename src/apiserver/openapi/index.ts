@@ -33,6 +33,7 @@ const META_V1 = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /** Kinds that every group-version can answer with or be sent. */
 const COMMON = [`${META_V1}.Status`, `${META_V1}.DeleteOptions`, `${META_V1}.WatchEvent`];
 
+/** The catalog of what is published, read from openapi/ when it is first asked for. */
 export function loadSchemas(): SchemaCatalog {
   return new Catalog();
 }

@@ -106,6 +106,7 @@ export function isQualifiedName(value: string): string[] {
   return messages;
 }
 
+/** Label values: at most 63 characters, or none. */
 export function isLabelValue(value: string): string[] {
   const messages: string[] = [];
   if (value.length > 63) messages.push(tooLongName(63));
@@ -149,6 +150,7 @@ export function isEnvName(value: string): string[] {
     : ["a valid environment variable name must consist only of printable ASCII characters other than '='"];
 }
 
+/** Ports of Services and containers. */
 export function isPortNumber(value: number): string[] {
   return value >= 1 && value <= 65535 ? [] : ["must be between 1 and 65535, inclusive"];
 }
@@ -173,11 +175,13 @@ export function isAddress(value: string): string[] {
     : ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"];
 }
 
+/** An address of one family. */
 export function isAddressOf(family: "IPv4" | "IPv6", value: string): string[] {
   const good = family === "IPv4" ? isIPv4(value) : isIPv6(value) && !value.includes("%");
   return good ? [] : [`must be a valid ${family} address`];
 }
 
+/** ADDRESS/LENGTH of either family, host bits or not. */
 export function isCidr(value: string): string[] {
   const match = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(value);
   const good =

@@ -766,6 +766,7 @@ export class Verbs {
   }
 }
 
+/** What an object is stored under within its kind: NAMESPACE/NAME, or the name of one without namespace. */
 export function keyOf(definition: ResourceDefinition, namespace: string | undefined, name: string): string {
   return definition.namespaced ? `${namespace}/${name}` : name;
 }
