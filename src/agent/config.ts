@@ -244,17 +244,24 @@ export function isBfdConfig(bfd: BfdConfig): boolean {
 const announceSchema = z.strictObject({
   interface: interfaceField.optional(),
   bfd: z
-    .union([
-      z.enum(Object.keys(BFD_PROFILES) as (keyof typeof BFD_PROFILES)[]),
-      z.strictObject({
-        intervalMs: numberField(
-          BFD_LIMITS.intervalMs.min,
-          BFD_LIMITS.intervalMs.max,
-          "Leave bfd out for 100; the fast profile has 10.",
-        ),
-        multiplier: numberField(BFD_LIMITS.multiplier.min, BFD_LIMITS.multiplier.max, "Leave bfd out for 3."),
-      }),
-    ])
+    .union(
+      [
+        z.enum(Object.keys(BFD_PROFILES) as (keyof typeof BFD_PROFILES)[]),
+        z.strictObject({
+          intervalMs: numberField(
+            BFD_LIMITS.intervalMs.min,
+            BFD_LIMITS.intervalMs.max,
+            "Leave bfd out for 100; the fast profile has 10.",
+          ),
+          multiplier: numberField(
+            BFD_LIMITS.multiplier.min,
+            BFD_LIMITS.multiplier.max,
+            "Leave bfd out for 3.",
+          ),
+        }),
+      ],
+      { error: `must be ${Object.keys(BFD_PROFILES).join(", ")}, or a map with intervalMs and multiplier` },
+    )
     .optional(),
   addresses: z
     .array(z.strictObject({ address: addressField, nodes: z.array(nodeField).optional() }))
@@ -431,6 +438,8 @@ const KEYS: Record<string, string[]> = {
   "services.ports": Object.keys(serviceSchema.shape.ports.element.shape),
   "services.backends": Object.keys(serviceSchema.shape.backends.element.shape),
   announce: Object.keys(announceSchema.shape),
+  "announce.bfd": Object.keys(BFD_LIMITS),
+  "announce.addresses": Object.keys(announceSchema.shape.addresses.unwrap().element.shape),
   serviceHost: Object.keys(schema.shape.serviceHost.unwrap().shape),
   dataplane: Object.keys(schema.shape.dataplane.shape),
 };
@@ -591,6 +600,13 @@ function findingsOf(issue: Issue, raw: unknown): Finding[] {
         { path, message: `${described(value)} is none of ${values}`, remedy: `Write one of ${values}.` },
       ];
     }
+    case "invalid_union": {
+      // Of a map, what is wrong within tells more than that it is none of the others.
+      const within = issue.errors.find((errors) => errors.some(isWithin));
+      if (within === undefined || typeof value !== "object")
+        return [{ path, message: issue.message, remedy: "" }];
+      return within.flatMap((each) => findingsOf({ ...each, path: [...issue.path, ...each.path] }, raw));
+    }
     case "custom": {
       const named =
         typeof value === "string" && !issue.message.includes(value) ? `${JSON.stringify(value)} ` : "";
@@ -599,6 +615,10 @@ function findingsOf(issue: Issue, raw: unknown): Finding[] {
     default:
       return [{ path, message: issue.message, remedy: "" }];
   }
+}
+
+function isWithin({ code, path }: Issue): boolean {
+  return path.length > 0 || code === "unrecognized_keys";
 }
 
 function missingRemedy(path: FieldPath): string {
@@ -613,6 +633,8 @@ function missingRemedy(path: FieldPath): string {
     clusterIP: "clusterIP: 10.152.183.10",
     ports: "ports: [{ port: 80 }]",
     port: "port: 80",
+    intervalMs: "intervalMs: 100",
+    multiplier: "multiplier: 3",
   };
   return `Add it, e.g. "${example[String(path.at(-1))] ?? `${path.at(-1)}: …`}".`;
 }

@@ -203,6 +203,21 @@ describe("each problem is told with place, field and remedy", () => {
       `${GOOD}dataplane: { uso: maybe }\n`,
       [/dataplane\.uso: "maybe" is none of auto, on, off\. Write one of/],
     ],
+    [
+      "no profile of BFD",
+      `${GOOD}announce: { bfd: slow }\n`,
+      [/announce\.bfd: must be default, fast, or a map with intervalMs and multiplier/],
+    ],
+    [
+      "half of BFD's times",
+      `${GOOD}announce: { bfd: { intervalMs: 50 } }\n`,
+      [/9:13: announce\.bfd\.multiplier: is missing\. Add it, e\.g\. "multiplier: 3"/],
+    ],
+    [
+      "another of BFD's times",
+      `${GOOD}announce: { bfd: { intervalMs: 50, multiplyer: 3 } }\n`,
+      [/bfd\.multiplier: is missing/, /bfd\.multiplyer: unknown key\. Did you mean multiplier\?/],
+    ],
     ["threads", `${GOOD}dataplane: { threads: 3 }\n`, [/9:23: dataplane\.threads: must be 1 or 2/]],
     [
       "bad address",
