@@ -18,6 +18,9 @@
  *   npm run soak -- takeovers [--count N] [--seed S]
  *                                                   random failovers among four nodes, with a capture of
  *                                                   who claims which address (default: 200); needs root
+ *   npm run soak -- trace [--count N] [--perState N] [--seed S]
+ *                                                   random packets in random states of a cluster, each
+ *                                                   traced before it is sent (default: 1000, 25); needs root
  *
  * Ends with status 1 on a finding, whose seed repeats it.
  */
@@ -27,6 +30,7 @@ import { failoverSoakCommand } from "./failover.js";
 import { fuzzSoak } from "./fuzz.js";
 import { modelSoak } from "./model.js";
 import { takeoversSoakCommand } from "./takeovers.js";
+import { traceSoakCommand } from "./trace.js";
 
 const SOAKS: Readonly<Record<string, (args: string[]) => void | Promise<void>>> = {
   api: apiSoakCommand,
@@ -35,6 +39,7 @@ const SOAKS: Readonly<Record<string, (args: string[]) => void | Promise<void>>> 
   fuzz: fuzzSoak,
   model: modelSoak,
   takeovers: takeoversSoakCommand,
+  trace: traceSoakCommand,
 };
 
 async function main(argv: string[]): Promise<void> {

@@ -35,8 +35,11 @@ const ERRORS_HEARD: readonly number[] = [
 ];
 const WITH_PORTS = ["tcp", "udp", "sctp"];
 
+/** What a packet's way through a node's kernel depends on. */
+type Asked = Pick<PacketView, "destination" | "destinationPort" | "protocol">;
+
 /** Where the kernel of `node` takes a packet that comes from `from`. */
-export function kernelWay(node: KnownNode, from: KernelInput, packet: PacketView): KernelWay {
+export function kernelWay(node: KnownNode, from: KernelInput, packet: Asked): KernelWay {
   const { destination, destinationPort, protocol } = packet;
   const { host } = node.tables;
   const forwarded = from !== "program";
@@ -63,12 +66,16 @@ export function kernelWay(node: KnownNode, from: KernelInput, packet: PacketView
   return { to: "lan", because: "the node's own routes", forwarded };
 }
 
-/** The source address that a program of the node has by default towards a destination. */
-export function sourceOfProgram(node: KnownNode, destination: string): string {
+/**
+ * The source address that the kernel gives a program's packet, where the program does not choose one: of
+ * what goes to podwire0, by whichever rule or route, the tunnel address that this device has.
+ */
+export function sourceOfProgram(node: KnownNode, packet: Asked): string {
+  const { destination } = packet;
+  const { image } = node;
+  if (kernelWay(node, "program", packet).to === "podwire0") return formatIpv4(image.tunnelAddress);
   if (isLoopback(destination)) return LOCALHOST;
   if (ownAddresses(node).includes(destination)) return destination;
-  const { image } = node;
-  if (routeToPodwire0(node, destination) !== null) return formatIpv4(image.tunnelAddress);
   const egress = image.egressSource(parseIpv4(destination)!);
   return formatIpv4(egress !== 0 ? egress : image.underlayAddress);
 }

@@ -47,8 +47,8 @@ const IANA: Readonly<Record<number, TraceProtocol>> = { 6: "tcp", 17: "udp" };
 
 interface Sender {
   place: Place;
-  /** Address that it sends from, as it depends on where it sends to. */
-  source: (destination: string) => string;
+  /** Address that it sends from, as it depends on what it sends where. */
+  source: (target: Target) => string;
   /** The node whose tables say what it may ask for; null for a machine outside. */
   node: KnownNode | null;
 }
@@ -64,8 +64,9 @@ interface Target {
 export function questionOf(cluster: TraceCluster, asked: Asked): Question {
   if (cluster.nodes.size === 0) throw new QuestionError("no agent tells of its tables");
   const sender = senderOf(cluster, asked);
-  const { address, l4Port, protocol } = targetOf(cluster, asked, sender);
-  const source = sender.source(address);
+  const target = targetOf(cluster, asked, sender);
+  const { address, l4Port, protocol } = target;
+  const source = sender.source(target);
   if (sender.place.kind === "pod" && source === address)
     throw new QuestionError(`${asked.from} reaches its own address within itself: no packet leaves it`);
   const sourcePort = asked.sourcePort ?? (protocol === "icmp" ? IDENTIFIER : SOURCE_PORT);
@@ -108,7 +109,8 @@ function outside(cluster: TraceCluster, address: string, name: string, via: stri
 function program(node: KnownNode): Sender {
   return {
     place: { kind: "program", node: node.name },
-    source: (destination) => sourceOfProgram(node, destination),
+    source: ({ address, l4Port, protocol }) =>
+      sourceOfProgram(node, { destination: address, destinationPort: l4Port, protocol }),
     node,
   };
 }

@@ -364,6 +364,17 @@ describe("a trace", () => {
     expect(traceText(result)).toContain("Note: node b does not tell of its tables");
   });
 
+  test.each([
+    ["its own NodePort", "node/b:30080", NODES.b.tunnel],
+    ["a NodePort by loopback", "127.0.0.1:30080", NODES.b.tunnel],
+    ["a program of its own", "node/b:22", NODES.b.underlay],
+    ["loopback", "127.0.0.1:22", "127.0.0.1"],
+    ["another node's NodePort", "node/a:30080", NODES.b.underlay],
+  ])("a program that asks %s has the source that its kernel prefers", async (_, to, source) => {
+    const { request } = await traced({ from: "node/b", to });
+    expect(request.packet.source).toBe(source);
+  });
+
   test("changes nothing of what it looks at", async () => {
     const world = cluster();
     const before = world.all.map((node) => node.lines());
