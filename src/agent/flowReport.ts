@@ -63,6 +63,8 @@ export interface FlowView {
   /** Seconds until it ends if no packet comes, and since it began. */
   timeout: number;
   age: number;
+  /** When it began, by the node's monotonic clock: milliseconds modulo 2^32, as int32. */
+  began: number;
   unreplied: boolean;
   original: FlowViewKey;
   reply: FlowViewKey;
@@ -94,7 +96,7 @@ export class FlowReport {
     const now = this.now();
     // Filters of one query do not overlap.
     for (const filter of this.filters(query))
-      for (const flow of this.reader.list(filter, now)) yield this.view(flow);
+      for (const flow of this.reader.list(filter, now)) yield this.view(flow, now);
   }
 
   /** The records of flows that any of these addresses is in, raw; of all flows where there is none. */
@@ -160,13 +162,14 @@ export class FlowReport {
     return ids;
   }
 
-  private view(flow: FlowRecord): FlowView {
+  private view(flow: FlowRecord, now: number): FlowView {
     return {
       protocol: flow.protocolName,
       protocolNumber: flow.protocol,
       state: flow.stateName,
       timeout: Math.ceil(flow.remainingMs / 1000),
       age: Math.floor(flow.ageMs / 1000),
+      began: (now - flow.ageMs) | 0,
       unreplied: flow.unreplied,
       original: viewOf(flow.original),
       reply: viewOf(flow.reply),

@@ -71,7 +71,9 @@ async function run(
       const asked = { from, to, protocol: options.proto, sourcePort: options.sport, via: options.via };
       const cluster = new TraceCluster(sources.nodes, sources.notes);
       const result = options.live
-        ? await liveTrace(sources, asked, options.wait * 1000)
+        ? await liveTrace(sources, asked, options.wait * 1000, () =>
+            process.stderr.write(`waiting ${options.wait} s for a connection from ${from} to ${to}\n`),
+          )
         : await trace(cluster, questionOf(cluster, asked));
       process.stdout.write(await rendered(result, options.output));
       if (result.verdict === "dropped" || result.verdict === "refused") process.exitCode = EXIT_DROPPED;

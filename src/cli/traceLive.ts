@@ -1,7 +1,8 @@
 /**
  * `podwire trace --live`: waits for the next real flow that is like the one asked about, traces its first
  * packet as though it were new, and holds what the trace says against what the nodes' flow tables say.
- * Costs the dataplane nothing: flow tables are read from outside.
+ * Costs the dataplane nothing: flow tables are read from outside. A flow of a single packet is not missed:
+ * its record stays for seconds after the last one (tables/flowLayout), and says when it began.
  *
  * What begins no flow (UDP between pods, what is dropped) cannot be seen this way.
  */
@@ -20,19 +21,31 @@ import {
   KEY_DESTINATION,
   KEY_PORTS,
   KEY_SOURCE,
+  STATE_NAMES,
+  STATE_STANDBY,
 } from "../tables/flowLayout.js";
 import { line } from "./conntrack.js";
 import type { TraceSources } from "./traceSources.js";
 
-/** Between two looks at the flow tables. */
+/** Between two looks at the flow tables; no flow ends sooner than 3 s after its last packet. */
 const LOOK_MS = 100;
+/** Another node's flow, kept here for the day when that one dies: nothing of it came by. */
+const STANDBY = STATE_NAMES[STATE_STANDBY];
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, icmp: 1 } as const;
 
-/** Rejects with a QuestionError where none comes within `waitMs`. */
-export async function liveTrace(sources: TraceSources, asked: Asked, waitMs: number): Promise<Trace> {
+/**
+ * Rejects with a QuestionError where none comes within `waitMs`. `onWaiting` is called as soon as no flow
+ * that begins from now on is missed.
+ */
+export async function liveTrace(
+  sources: TraceSources,
+  asked: Asked,
+  waitMs: number,
+  onWaiting: () => void = () => {},
+): Promise<Trace> {
   const guess = new TraceCluster(sources.nodes, sources.notes);
   const question = questionOf(guess, asked);
-  const { node, flow } = await nextFlow(sources, guess, question, asked, waitMs);
+  const { node, flow } = await nextFlow(sources, guess, question, asked, waitMs, onWaiting);
   // As it was before this flow began.
   const before = sources.nodes.map((source) => withoutFlow(source, flow));
   const cluster = new TraceCluster(before, sources.notes);
@@ -53,6 +66,7 @@ async function nextFlow(
   { packet, sender }: Question,
   asked: Asked,
   waitMs: number,
+  onWaiting: () => void,
 ): Promise<{ node: string; flow: FlowView }> {
   const { protocol, source, destination, destinationPort } = packetView(packet);
   // Which machine the pc is, nobody knows beforehand.
@@ -70,19 +84,17 @@ async function nextFlow(
       nodes.map(async (node) => (await sources.flows(node, query)).map((flow) => ({ node, flow }))),
     );
     // Where it came in it came through no other node.
-    return found.flat().filter(({ flow: { ingress, original } }) => {
+    return found.flat().filter(({ flow: { ingress, original, state } }) => {
       const outside = cluster.podOf(original.source) === undefined && cluster.nodeOf(original.source) === "";
-      return ingress === "" && (!anybody || outside);
+      return ingress === "" && state !== STANDBY && (!anybody || outside);
     });
   };
-  const known = new Map((await look()).map(({ node, flow }) => [keyOf(node, flow), flow.age]));
+  // One that takes the place of another with the same tuple began at another time.
+  const known = new Set((await look()).map(({ node, flow }) => `${keyOf(node, flow)} ${flow.began}`));
+  onWaiting();
   for (const deadline = performance.now() + waitMs; performance.now() < deadline; await sleep(LOOK_MS)) {
-    for (const each of await look()) {
-      const age = known.get(keyOf(each.node, each.flow));
-      // A flow of the same tuple that is younger than the one known has taken its place.
-      if (age === undefined || each.flow.age < age) return each;
-      known.set(keyOf(each.node, each.flow), each.flow.age);
-    }
+    const next = (await look()).find(({ node, flow }) => !known.has(`${keyOf(node, flow)} ${flow.began}`));
+    if (next !== undefined) return next;
   }
   throw new QuestionError(
     `no flow from ${anybody ? "outside" : source} to ${destination}${destinationPort === 0 ? "" : `:${destinationPort}`} began within ${waitMs / 1000} s`,

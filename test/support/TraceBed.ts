@@ -192,15 +192,16 @@ export class TraceBed {
 
   /**
    * Waits until every agent goes by all that was written before, has its routes, and all agree about who
-   * answers for the load-balancer addresses in `services`.
+   * answers for the load-balancer addresses.
    */
-  async settled(services: readonly Service[]): Promise<void> {
+  async settled(): Promise<void> {
     const word = ++this.#words;
     const { kube } = this.cluster;
     const last = await kube.get<Service>(SERVICES, LAST, "default");
     await kube.update<Service>(SERVICES, { ...last, spec: { ...last.spec, ports: [{ port: word }] } });
     await this.setEndpoints(LAST, lastSlice(word));
-    const addresses = services.flatMap(({ status }) =>
+    const { items } = await kube.list<Service>(SERVICES);
+    const addresses = items.flatMap(({ status }) =>
       (status?.loadBalancer?.ingress ?? []).map(({ ip }) => ip!),
     );
     for (const name of NODE_NAMES) {

@@ -8,6 +8,7 @@ const FLOW: FlowView = {
   state: "ESTABLISHED",
   timeout: 86_399,
   age: 12,
+  began: 1000,
   unreplied: false,
   original: {
     source: "192.168.2.10",

@@ -203,6 +203,7 @@ describe("get", () => {
       state: "ESTABLISHED",
       timeout: 86_399,
       age: 61,
+      began: 1000,
       unreplied: false,
       original: key("10.1.1.1", 4000, "10.152.183.7", 80),
       reply: key("10.1.2.2", 8080, "10.1.1.1", 4000),

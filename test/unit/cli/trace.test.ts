@@ -7,7 +7,7 @@ import type { TraceSources } from "../../../src/cli/traceSources.js";
 import type { EndpointSliceObject, ServiceObject } from "../../../src/desired/serviceObjects.js";
 import type { Trace } from "../../../src/explain/trace/model.js";
 import { FlowReader } from "../../../src/tables/FlowReader.js";
-import { counting, SYN, tcpPacket } from "../../support/frames.js";
+import { counting, RST, SYN, tcpPacket } from "../../support/frames.js";
 import { NODES, type NodeName, PC, PODS, SimulatedCluster } from "../../support/model/SimulatedCluster.js";
 import { sourceOf, sourcesOf } from "../../support/traceNodes.js";
 
@@ -140,6 +140,19 @@ describe("podwire trace --live", () => {
     expect(live!.flows[0]!.line).toContain(
       `src=${destination} dst=${PC} sport=${destinationPort} dport=45001`,
     );
+  });
+
+  test("takes a connection whose tuple was another's a moment before, and says when it waits", async () => {
+    open(45_003);
+    soon(() => {
+      const reset = { ...ends, sourcePort: 45_003, flags: RST, sequence: 6 };
+      world.fromLan("a", tcpPacket(reset, counting(0)));
+      world.pass(5);
+      open(45_003);
+    });
+    expect(await run("pc", "nodeport a:30080", "--live", "--wait", "10", "-o", "json")).toBe(0);
+    expect((JSON.parse(written) as Trace).request.packet.sourcePort).toBe(45_003);
+    expect(complained).toBe("waiting 10 s for a connection from pc to nodeport a:30080\n");
   });
 
   test("says where a connection did not go as traced", async () => {
