@@ -49,7 +49,10 @@ export function installCommand(): Command {
     .option("--ca-hash <sha256:hex>", "hash of the public key of the cluster's CA")
     .option("--api-port <number>", "port of a master's API server", Number, 6443)
     .option("--service-range <cidr>", "where ClusterIPs come from, the same on all nodes", "10.152.183.0/24")
-    .option("--no-run-pods", "the agent does not run pods: a kubelet does")
+    .option(
+      "--no-run-pods",
+      "a kubelet runs the pods here: the agent attaches them as its runtime asks by CNI",
+    )
     .option("--no-start", "only write files")
     .option("--root <directory>", "write below this directory, and start nothing", "/")
     .option("-f, --force", "write options anew and join anew, where that was done before")

@@ -25,6 +25,10 @@ export const NETWORKD_UNITS = [
   "/lib/systemd/system/systemd-networkd.service",
 ] as const;
 
+/** Where container runtimes look for networks and for plugins, unless they are told otherwise. */
+export const CNI_CONFIG = "/etc/cni/net.d/10-podwire.conflist";
+export const CNI_PLUGIN = "/opt/cni/bin/podwire-cni";
+
 /** In the order in which they are stopped: agents first. */
 export const UNITS = [AGENT_UNIT, APISERVER_UNIT] as const;
 
@@ -34,10 +38,16 @@ export function unitPath(unit: string): string {
 }
 
 /** Every file that installing may have written outside of our own directories. */
-export const FILES: readonly string[] = [...UNITS.map(unitPath), NETWORKD_DROPIN];
+export const FILES: readonly string[] = [...UNITS.map(unitPath), NETWORKD_DROPIN, CNI_CONFIG, CNI_PLUGIN];
 
 /** Ours alone, with all that is in them. */
 export const DIRECTORIES: readonly string[] = [CONFIG_DIRECTORY, DATA_DIRECTORY, STATE_DIRECTORY];
 
 /** Directories of others that installing may have made: removed where they are empty. */
-export const PARENT_DIRECTORIES: readonly string[] = ["/etc/systemd/networkd.conf.d"];
+export const PARENT_DIRECTORIES: readonly string[] = [
+  "/etc/systemd/networkd.conf.d",
+  "/etc/cni/net.d",
+  "/etc/cni",
+  "/opt/cni/bin",
+  "/opt/cni",
+];

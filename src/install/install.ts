@@ -9,6 +9,8 @@ import {
   AGENT_UNIT,
   APISERVER_ENV,
   APISERVER_UNIT,
+  CNI_CONFIG,
+  CNI_PLUGIN,
   NETWORKD_DROPIN,
   NETWORKD_UNITS,
   unitPath,
@@ -21,6 +23,8 @@ import {
   agentUnit,
   apiserverEnv,
   apiserverUnit,
+  CNI_CONFIG_TEXT,
+  cniPlugin,
   NETWORKD_TEXT,
   type Program,
 } from "./units.js";
@@ -87,6 +91,11 @@ export async function install(
   }
   settle(AGENT_ENV, agentEnv(agent));
   write(unitPath(AGENT_UNIT), agentUnit(program, agent.runPods), 0o644);
+  if (!agent.runPods) {
+    // The plugin first: a container runtime takes the network as soon as it is there.
+    write(CNI_PLUGIN, cniPlugin(program), 0o755);
+    write(CNI_CONFIG, CNI_CONFIG_TEXT, 0o644);
+  }
   if (NETWORKD_UNITS.some((path) => system.exists(path)) && system.read(NETWORKD_DROPIN) !== NETWORKD_TEXT) {
     write(NETWORKD_DROPIN, NETWORKD_TEXT, 0o644);
     say("systemd-networkd, where it runs, takes that over when it starts again");

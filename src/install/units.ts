@@ -2,6 +2,7 @@
  * Texts of the systemd units and of the files that they read. Pure. Why they are shut in as they are
  * stands in DESIGN.md.
  */
+import { dirname, join } from "node:path";
 import { AGENT_ENV, AGENT_KUBECONFIG, APISERVER_ENV, APISERVER_UNIT } from "./files.js";
 
 /** How a unit starts podwire: absolute paths. */
@@ -172,7 +173,7 @@ export function agentEnv({ node, address, runPods, serviceRange }: AgentSettings
     ["--node", node],
     ["--underlay-address", address],
     ["--service-cidr", serviceRange],
-    ...(runPods ? [["--run-pods"] as const] : []),
+    [runPods ? "--run-pods" : "--cni"],
   ]);
 }
 
@@ -182,6 +183,20 @@ export const NETWORKD_TEXT = `# podwire's routes and rules are not systemd-netwo
 ManageForeignRoutes=no
 ManageForeignRoutingPolicyRules=no
 `;
+
+/** The network that container runtimes attach pods to (CNI's network configuration list). */
+export const CNI_CONFIG_TEXT = `${JSON.stringify(
+  { cniVersion: "1.0.0", name: "podwire", plugins: [{ type: "podwire-cni" }] },
+  null,
+  2,
+)}\n`;
+
+/** The plugin that they call for that: a script, since a container runtime's PATH may have no Node.js. */
+export function cniPlugin({ node, main }: Program): string {
+  const quote = (path: string) => `'${path.replaceAll("'", "'\\''")}'`;
+  const plugin = join(dirname(dirname(main)), "cni", "main.js");
+  return `#!/bin/sh\n# podwire's CNI plugin; made by podwire install.\nexec ${quote(node)} ${quote(plugin)}\n`;
+}
 
 function envFile(name: string, command: string, unitName: string, options: (readonly string[])[]): string {
   const value = options.flat().join(" ");

@@ -108,6 +108,22 @@ describe("install", () => {
     );
   });
 
+  it("beside a kubelet: the agent serves CNI, whose network and plugin are there", async () => {
+    await install({ ...NODE, agent: { ...NODE.agent, runPods: false } }, system, parts, say);
+    expect(system.read("/etc/podwire/agent.env")).toMatch(/ --cni\n$/);
+    const network = JSON.parse(system.read("/etc/cni/net.d/10-podwire.conflist")!);
+    expect(network).toMatchObject({ name: "podwire", plugins: [{ type: "podwire-cni" }] });
+    const { text, mode } = system.files.get("/opt/cni/bin/podwire-cni")!;
+    expect(mode).toBe(0o755);
+    expect(text).toContain(`exec '${PROGRAM.node}' '${PROGRAM.main.replace("cli", "cni")}'\n`);
+    const files = [...system.files.keys()];
+    expect(files.indexOf("/opt/cni/bin/podwire-cni")).toBeLessThan(
+      files.indexOf("/etc/cni/net.d/10-podwire.conflist"),
+    );
+    await uninstall({ keepData: false }, system, async () => ({ done: [], failed: [] }), say);
+    expect([...system.files.keys()]).toEqual([]);
+  });
+
   it("does not start the agent of a node that has not joined", async () => {
     await expect(install({ ...NODE, join: null }, system, parts, say)).rejects.toThrow(/has not joined/);
     expect(system.calls).not.toContain("restart podwire-agent.service");
