@@ -85,7 +85,7 @@ async function pass(ms: number): Promise<void> {
 }
 
 /** An agent's source, from its start until its Node is as it should be, with what it does meanwhile. */
-async function serve(api: KubeApi): Promise<KubeSource> {
+async function serve(api: KubeApi, kubelet: boolean): Promise<KubeSource> {
   const source = new KubeSource({
     api,
     clock,
@@ -106,6 +106,7 @@ async function serve(api: KubeApi): Promise<KubeSource> {
       },
     },
     podNetns: "/run/netns/{uid}",
+    attachments: kubelet ? { pods: () => [] } : undefined,
     announce: { interface: null, bfd: { intervalMs: 100, multiplier: 3 } },
     probe: async () => MAC,
     description: { labels: {}, machine, version: "0.1.0" },
@@ -147,7 +148,7 @@ describe("manifests/agent", () => {
     kube.put<Node>(NODES, { metadata: { name: NODE }, status: {} });
     kube.put(PODS, { ...boundPod("web", [{}]), status: {} });
     putClaim();
-    await serve(api);
+    await serve(api, true);
     expect(api.refused).toEqual([]);
     expect(blocksOfNode().map(({ spec }) => spec.affinityState)).toEqual(["confirmed"]);
     expect(nodeNow().metadata.annotations).toMatchObject({
@@ -162,7 +163,7 @@ describe("manifests/agent", () => {
   test("with runtime.yaml: what an agent without one does", async () => {
     const api = as("podwire-agent", "manifests/agent/rbac.yaml", "manifests/agent/runtime.yaml");
     putClaim();
-    await serve(api);
+    await serve(api, false);
     expect(isReady()).toBe(true);
     await pass(10_000);
     const renewed = () => kube.peek<Lease>(LEASES, NODE, "kube-node-lease")!.spec!.renewTime;
