@@ -130,7 +130,7 @@ describe.skipIf(netnsUnavailable() !== "")("machines of your own", () => {
     expect(during[1]!.links).toContain("podwire0");
 
     // As systemctl stop would.
-    await Promise.all([agent.stop(), server.stop()]);
+    await Promise.all([agent.stop(30_000), server.stop(30_000)]);
     for (const machine of [master, worker]) {
       const { code, stderr } = await shown(machine, "podwire uninstall");
       expect(code, stderr).toBe(0);
