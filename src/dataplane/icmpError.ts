@@ -23,7 +23,7 @@ export function sendIcmpError(dp: Dataplane, i: number, type: number, code: numb
   if (batch.protocol[i] === ipv4.PROTOCOL_ICMP) {
     if (batch.l4[i] >= batch.end[i] || icmp.isError(view.getUint8(batch.l4[i]))) return;
   }
-  if (!dp.icmpBudget.take(dp.nowUs)) {
+  if (!dp.icmpBudget.take(dp.nowMs)) {
     dp.counters[COUNT_ICMP_LIMITED]++;
     return;
   }

@@ -24,7 +24,7 @@ function sendReset(dp: Dataplane, i: number): void {
   const l4 = batch.l4[i];
   const flags = view.getUint8(l4 + tcp.FLAGS);
   if (batch.fragment[i] !== 0 || (flags & tcp.RST) !== 0) return;
-  if (!dp.icmpBudget.take(dp.nowUs)) {
+  if (!dp.icmpBudget.take(dp.nowMs)) {
     dp.counters[COUNT_ICMP_LIMITED]++;
     return;
   }

@@ -56,7 +56,7 @@ it("heap growth per packet is zero, while one of four is captured from too", asy
   // The best of some: the compiler and the collector have work of their own.
   const best = runs.filter((r) => r.collections === 0).sort((a, b) => a.grown - b.grown)[0];
   expect(best, JSON.stringify(runs)).toBeDefined();
-  // Garbage of a packet would be 12 bytes at least. On a busy machine the compiler sometimes leaves one
-  // boxed number a breath, of some hundred packets: 0.044.
-  expect(best.grown / best.packets, JSON.stringify(runs)).toBeLessThan(0.05);
+  // Garbage of a packet would be 16 bytes at least; one boxed number a breath, of some hundred packets,
+  // is 0.045. What is left, 0.003, is the measurement's own.
+  expect(best.grown / best.packets, JSON.stringify(runs)).toBeLessThan(0.01);
 });
