@@ -6,6 +6,7 @@
 import type { PortRange } from "../model/portRanges.js";
 
 // Instructions (linux/bpf_common.h).
+const LDW = 0x20; // ld [k]
 const LDX_HEADER_LENGTH = 0xb1; // ldxb 4 * ([k] & 0xf)
 const LDB_X = 0x50; // ldb [x + k]
 const LDH_X = 0x48; // ldh [x + k]
@@ -14,6 +15,8 @@ const JGE = 0x35;
 const JGT = 0x25;
 const RET = 0x06;
 const WHOLE = 0xffffffff;
+/** SKF_AD_OFF + SKF_AD_IFINDEX (linux/filter.h): index of the interface that a packet came in by. */
+const INTERFACE = 0xfffff000 + 8;
 
 /** IPv4 protocol numbers. */
 export const ICMP = 1;
@@ -55,4 +58,13 @@ export function udpFilter(ranges: readonly PortRange[]): number[] {
     [RET, 0, 0, 0],
     [RET, 0, 0, WHOLE],
   ].flat();
+}
+
+/**
+ * `filter` for what came in by other interfaces than the one with index `own`. With podwire0's: what that
+ * gave the node has been through the dataplane. Heard again, an ICMP error with the addresses that the
+ * node knows would be looked up as though it had those that others see, and might be another flow's.
+ */
+export function heardElsewhere(filter: readonly number[], own: number): number[] {
+  return [[LDW, 0, 0, INTERFACE], [JEQ, 0, 1, own], [RET, 0, 0, 0], filter].flat();
 }

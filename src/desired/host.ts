@@ -111,6 +111,7 @@ export interface TunnelSpec {
 /** A raw socket by which the dataplane hears what the kernel delivers to the node (heard.ts). */
 export interface RawSocketSpec {
   protocol: number;
+  /** But what podwire0 gave the node (heardElsewhere). */
   filter: number[];
 }
 

@@ -19,7 +19,7 @@
  * takes back what it made and had not found.
  */
 
-import { ICMP, UDP } from "../desired/heard.js";
+import { heardElsewhere, ICMP, UDP } from "../desired/heard.js";
 import {
   type DeviceSpec,
   desiredHost,
@@ -486,7 +486,13 @@ export class Reconciler {
 
   /** Opens the raw sockets that are wanted and closes those that are not; one that fails is reported. */
   private async listen(specs: RawSocketSpec[]): Promise<void> {
-    const wanted = new Map(specs.map((spec) => [RAW_PORTS.get(spec.protocol)!, spec]));
+    const own = this.open.get("node")?.tap.handle.ifindex ?? 0;
+    const wanted = new Map(
+      specs.map(({ protocol, filter }) => {
+        const spec: RawSocketSpec = { protocol, filter: heardElsewhere(filter, own) };
+        return [RAW_PORTS.get(protocol)!, spec];
+      }),
+    );
     for (const [port, { spec, fd, lost }] of this.raw) {
       if (!lost && JSON.stringify(wanted.get(port)) === JSON.stringify(spec)) continue;
       await this.detach(port);

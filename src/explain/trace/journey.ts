@@ -233,7 +233,8 @@ class Walk {
       const port = known.image.nodePort;
       return { kind: "arriving", node, arriving: { by: "tap", port, packet: onward }, packet: onward };
     }
-    if (isHeard(known, view)) return { kind: "arriving", node, arriving: { by: "heard", packet }, packet };
+    if (from !== "podwire0" && isHeard(known, view))
+      return { kind: "arriving", node, arriving: { by: "heard", packet }, packet };
     return this.#toProgram(node, packet);
   }
 

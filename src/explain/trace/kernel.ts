@@ -81,8 +81,9 @@ export function sourceOfProgram(node: KnownNode, packet: Asked): string {
 }
 
 /**
- * Whether a raw socket of the agent hears a packet that the kernel gives to the node's programs: ICMP errors,
- * echo replies to egress identifiers, and UDP of the captured ports (desired/heard).
+ * Whether a raw socket of the agent hears a packet that the kernel gives to the node's programs, and that did
+ * not come from podwire0: ICMP errors, echo replies to egress identifiers, and UDP of the captured ports
+ * (desired/heard).
  */
 export function isHeard({ tables }: KnownNode, { protocol, icmpType, destinationPort }: PacketView): boolean {
   const { host } = tables;

@@ -176,8 +176,9 @@ function isRuled({ protocol, l4, fragment }: Packet): boolean {
 }
 
 /**
- * Whether a raw socket hears a packet that the kernel delivers to the node: ICMP errors, echo replies
- * by their identifier, and UDP by its port (put together from fragments, which no rule sees).
+ * Whether a raw socket hears a packet that the kernel delivers to the node, and that did not come from
+ * podwire0: ICMP errors, echo replies by their identifier, and UDP by its port (put together from
+ * fragments, which no rule sees).
  */
 function isHeard({ protocol, l4 }: Packet): boolean {
   if (protocol === UDP) return isRuledPort(get16(l4, 2));
@@ -498,7 +499,7 @@ export class SimulatedCluster {
     if (this.#isByPodwire0(node, packet)) return this.#travel(node, "node", bytes);
     const journey: Journey = { hops: [], arrivals: [] };
     const queue: Queue = [];
-    this.#byKernel(node, packet, journey, queue);
+    this.#byKernel(node, "program", packet, journey, queue);
     return this.#walk(journey, queue);
   }
 
@@ -562,20 +563,26 @@ export class SimulatedCluster {
       for (const { to, packet: out, tag: outTag } of hop.leaves) {
         if (to === "pod" || to === "other") journey.arrivals.push({ at: podAt(at, to), packet: out });
         else if (to === "k") journey.arrivals.push({ at: "k1", packet: out });
-        else if (to === "node") this.#byKernel(at, out, journey, queue);
+        else if (to === "node") this.#byKernel(at, "podwire0", out, journey, queue);
         else queue.push([to, at, out.bytes, outTag]);
       }
     }
     return journey;
   }
 
-  /** What a node's kernel does with a packet from podwire0. */
-  #byKernel(node: NodeName, packet: Packet, journey: Journey, queue: Queue): void {
+  /** What a node's kernel does with a packet from podwire0, or from a program of the node. */
+  #byKernel(
+    node: NodeName,
+    from: "podwire0" | "program",
+    packet: Packet,
+    journey: Journey,
+    queue: Queue,
+  ): void {
     const { destination } = packet;
     const own = NODES[node];
     if (destination === own.underlay || destination === own.tunnel) {
       // Rules are for what comes from elsewhere.
-      this.#toNode(node, packet, journey, queue);
+      this.#toNode(node, from, packet, journey, queue);
       return;
     }
     const other = NODE_NAMES.find((name) => NODES[name].underlay === destination);
@@ -587,16 +594,22 @@ export class SimulatedCluster {
   #deliver(node: NodeName, packet: Packet, journey: Journey, queue: Queue): void {
     if (packet.destination === NODES[node].underlay && isRuled(packet))
       queue.push([node, "node", packet.bytes, 0]);
-    else this.#toNode(node, packet, journey, queue);
+    else this.#toNode(node, "lan", packet, journey, queue);
   }
 
   /** The kernel gives a packet to the node's own programs, put together again. */
-  #toNode(node: NodeName, packet: Packet, { arrivals }: Journey, queue: Queue): void {
+  #toNode(
+    node: NodeName,
+    from: "podwire0" | "program" | "lan",
+    packet: Packet,
+    { arrivals }: Journey,
+    queue: Queue,
+  ): void {
     const { nowUs } = this.nodes[node].test.io;
     const fragmented = (packet.fragment & 0x3fff) !== 0;
     const whole = fragmented ? this.#reassembly[node].add(packet, nowUs) : packet;
     if (whole === undefined) return;
-    if (isHeard(whole)) queue.push([node, "heard", whole.bytes, 0]);
+    if (from !== "podwire0" && isHeard(whole)) queue.push([node, "heard", whole.bytes, 0]);
     else arrivals.push({ at: node, packet: whole });
   }
 }

@@ -1,16 +1,17 @@
 /** The raw sockets' filters, run by a plain interpreter of the instructions that they use. */
 import { describe, expect, it } from "vitest";
-import { icmpFilter, udpFilter } from "../../../src/desired/heard.js";
+import { heardElsewhere, icmpFilter, udpFilter } from "../../../src/desired/heard.js";
 import { icmpPacket, udpPacket } from "../../support/frames.js";
 
-/** How many bytes of a packet a program accepts (linux/filter.h, bpf_common.h). */
-function run(program: number[], packet: Uint8Array): number {
+/** How many bytes of a packet that came in by an interface a program accepts (linux/filter.h, bpf_common.h). */
+function run(program: number[], packet: Uint8Array, ifindex = 1): number {
   const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
   let a = 0;
   let x = 0;
   for (let pc = 0; ; pc++) {
     const [code, jt, jf, k] = program.slice(4 * pc, 4 * pc + 4) as [number, number, number, number];
     if (code === 0xb1) x = 4 * (view.getUint8(k) & 15);
+    else if (code === 0x20 && k === 0xfffff008) a = ifindex;
     else if (code === 0x50) a = view.getUint8(x + k);
     else if (code === 0x48) a = view.getUint16(x + k);
     else if (code === 0x15) pc += a === k ? jt : jf;
@@ -64,4 +65,12 @@ describe.each([
     expect(run(udpFilter(ranges), packet) > 0).toBe(heard);
     expect(run(udpFilter([ranges[0]!]), packet) > 0).toBe(heard && destinationPort < 61_000);
   });
+});
+
+it("what came by one interface is left out", () => {
+  const filter = heardElsewhere(icmpFilter({ first: 61_000, last: 65_534 }), 7);
+  const error = icmpPacket({ ...ENDS, type: 3 }, OPTIONS);
+  const question = icmpPacket({ ...ENDS, type: 8 }, OPTIONS);
+  expect([6, 7, 8].map((ifindex) => run(filter, error, ifindex) > 0)).toEqual([true, false, true]);
+  expect([6, 7].map((ifindex) => run(filter, question, ifindex) > 0)).toEqual([false, false]);
 });

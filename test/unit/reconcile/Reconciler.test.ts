@@ -429,6 +429,28 @@ describe("repair", () => {
   });
 });
 
+test("raw sockets leave out what podwire0 gave the node, also where it is made anew", async () => {
+  const given = config({ serviceRange: "10.152.183.0/24" });
+  /** Protocols, and the interfaces of which nothing is heard. */
+  const heard = () => [...host.rawSockets.values()].map(({ protocol, filter }) => [protocol, filter[7]]);
+  await reconciler.start(given);
+  const first = (await own.link("podwire0"))!.index;
+  expect(heard()).toEqual([
+    [1, first],
+    [17, first],
+  ]);
+  own.drop(first);
+  reconciler.portFailed(0, 9);
+  now += 1000;
+  await settle();
+  const second = (await own.link("podwire0"))!.index;
+  expect(second).not.toBe(first);
+  expect(heard()).toEqual([
+    [1, second],
+    [17, second],
+  ]);
+});
+
 test("a lost device is retried by a timer", async () => {
   vi.useFakeTimers();
   try {
