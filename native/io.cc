@@ -3,7 +3,6 @@
 #include "io.h"
 
 #include <sched.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -15,12 +14,6 @@ namespace podwire {
 namespace {
 
 constexpr uint32_t WAKE = UINT32_MAX;  // the event descriptor's number in the epoll set
-
-uint64_t monotonicNs() {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
-}
 
 }  // namespace
 
@@ -101,8 +94,7 @@ int Io::poll(int32_t timeoutMs) {
 }
 
 int32_t Io::breathe(int32_t messages, int32_t timeoutMs, int32_t spinUs) {
-  execute(messages);
-  status_[STATUS_SENT_US] = static_cast<double>(monotonicNs() / 1000u);
+  if (messages > 0) execute(messages);
   int ready = poll(0);
   if (ready == 0 && spinUs > 0) {
     const uint64_t end = monotonicNs() + static_cast<uint64_t>(spinUs) * 1000u;

@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include <cstdint>
 
@@ -32,6 +33,13 @@ struct Port {
 
 // Whether a port is a UDP socket.
 inline bool carriesDatagrams(int32_t kind) { return kind == PORT_UDP || kind == PORT_BFD; }
+
+// The dataplane's clock.
+inline uint64_t monotonicNs() {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
 
 // Where datagrams go. `length` 0: not set.
 struct Peer {

@@ -33,6 +33,7 @@ int32_t Io::execute(int32_t messages) {
     if (error != 0) failed++;
   }
   status_[STATUS_FAILED] = failed;
+  status_[STATUS_SENT_US] = static_cast<double>(monotonicNs() / 1000u);
   return failed;
 }
 

@@ -87,10 +87,13 @@ export interface NativeIo {
   removePort(port: number): void;
   /** Sets the IPv4 address (big-endian number, int32) and UDP port of a peer. */
   setPeer(peer: number, address: number, port: number): void;
-  /** Sends `messages` messages of the plan. Returns how many failed (MSG_ERRNO tells why). */
+  /**
+   * Sends `messages` messages of the plan. Returns how many failed (MSG_ERRNO tells why). STATUS_FAILED
+   * and STATUS_SENT_US are set.
+   */
   execute(messages: number): number;
   /**
-   * execute(messages), then waits: spins with sched_yield for `spinUs`, then blocks for up to
+   * execute(messages), if there are any, then waits: spins with sched_yield for `spinUs`, then blocks for up to
    * `timeoutMs` (0: not at all, -1: for ever); then reads only what is ready. Returns the number
    * of receive descriptors. STATUS_* are set.
    */

@@ -45,7 +45,7 @@ export interface AgentConfig {
     uso: "auto" | "on" | "off";
     /** 1, or 2: one thread for each direction. */
     threads: 1 | 2;
-    /** Spinning before a thread blocks, in microseconds. Default 50. */
+    /** Spinning under load before a thread blocks, in microseconds. Default 50. */
     spinMicroseconds: number;
     /** Whether idle processors are kept from sleeping while packets go back and forth. Default auto. */
     cpuLatency: "auto" | "off";

@@ -137,7 +137,7 @@ export const STATUS_SPIN_HITS = 5;
 export const STATUS_RX_CALLS = 6;
 /** sendmsg and writev calls (total). */
 export const STATUS_TX_CALLS = 7;
-/** CLOCK_MONOTONIC in microseconds when a breath had executed its plan, before it waited. */
+/** CLOCK_MONOTONIC in microseconds when a plan had last been executed. */
 export const STATUS_SENT_US = 8;
 
 // ---- sizes ----------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ export class MemoryIo implements NativeIo {
   sent: Sent[] = [];
   /** Time in microseconds; advanced by whoever tests. */
   nowUs = 0;
+  /** Microseconds that sending takes. */
+  sendingUs = 0;
   /** Errno of further sends by port number: 0 or absent for success. */
   readonly failures = new Map<number, number>();
   readonly #ports = new Map<number, number>();
@@ -119,7 +121,6 @@ export class MemoryIo implements NativeIo {
   breathe(messages: number, _timeoutMs: number, _spinUs: number): number {
     this.execute(messages);
     const { rx, bytes, status } = this.arena;
-    status[STATUS_SENT_US] = this.nowUs;
     let count = 0;
     let tap = ARENA.rxTap;
     let slot = 0;
@@ -155,6 +156,7 @@ export class MemoryIo implements NativeIo {
       msg[m + MSG_ERRNO] = this.#send(m);
       if (msg[m + MSG_ERRNO] !== 0) failed++;
     }
+    status[STATUS_SENT_US] = this.nowUs + this.sendingUs;
     status[STATUS_FAILED] = failed;
     return failed;
   }

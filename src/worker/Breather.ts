@@ -2,8 +2,9 @@
  * One dataplane thread's loop body: poll, receive, run the stages, send; and what a frame must not
  * do to it. Owns the accounts; knows neither thread nor command.
  *
- *   breathe: execute the plan of the breath before ─▶ wait ─▶ receive     (one native call)
- *            rows ─▶ stages ─▶ plan, in batches of BATCH_CAPACITY
+ *   breathe: send what was planned since ─▶ wait ─▶ receive                (one native call)
+ *            rows ─▶ stages ─▶ plan, in batches of BATCH_CAPACITY ─▶ send   (another)
+ *            announcement, waiting fragments, counters
  */
 import type { NativeIo } from "../binding/types.js";
 import { Dataplane, type TxSink } from "../dataplane/Dataplane.js";
@@ -83,8 +84,6 @@ export class Breather implements TxSink {
   #announcing = false;
   /** COUNT_FORWARDED when the plan was last empty. */
   #settled = 0;
-  /** Descriptors that the breath before received. */
-  #received = 0;
 
   constructor(
     readonly arena: Arena,
@@ -98,15 +97,16 @@ export class Breather implements TxSink {
     this.dataplane = new Dataplane(arena, counters, tables, this, flows, new TxPlan(arena), traffic);
   }
 
-  /** Sends what is planned, then waits up to `timeoutMs` and handles what arrives. True if anything did. */
+  /**
+   * Waits up to `timeoutMs`, and sends on what arrives; first, what was planned since the breath before.
+   * True if anything arrived.
+   */
   breathe(timeoutMs: number, spinUs: number): boolean {
     const { dataplane, io, arena } = this;
     // What is refused is looked at before other bytes take its place.
     if (dataplane.tap !== null) this.execute();
     const received = io.breathe(dataplane.plan.messages, timeoutMs, spinUs);
     this.#settle();
-    if (this.#received > 0) this.#noteLoop(arena.status[STATUS_SENT_US] - dataplane.nowUs);
-    this.#received = received;
     dataplane.nowUs = arena.status[STATUS_NOW_US];
     dataplane.nowMs = Math.floor(dataplane.nowUs / 1000) | 0;
     this.#announcing = false;
@@ -116,6 +116,9 @@ export class Breather implements TxSink {
       this.flows.enterBreath();
       frames = this.#handle(received);
       this.flows.leaveBreath();
+      // Before all that nobody waits for: about a microsecond of each packet's way.
+      this.execute();
+      this.#noteLoop(arena.status[STATUS_SENT_US] - dataplane.nowUs);
     }
     if (this.#announcing) this.#announce(END, 0);
     dataplane.fragments.expire(dataplane);

@@ -7,6 +7,8 @@
  * (Documentation/power/pm_qos_interface). With 0 the kernel's idle loop polls, at a priority below
  * everything else. It costs power, so it is asked for only while a thread is woken often, and the
  * kernel ends it with the process.
+ *
+ * The same count of frames tells whether the thread is under load, and spinning pays.
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 
@@ -53,6 +55,8 @@ export class CpuLatency {
   held = false;
   /** Requests made so far. */
   requests = 0;
+  /** Whether many frames came lately: what one of them costs then matters more than how long it waits. */
+  underLoad = false;
   #windowEndUs = 0;
   /** Infinite before the first window: what was before it is nobody's. */
   #sleepsAtStart = Infinity;
@@ -70,8 +74,12 @@ export class CpuLatency {
    */
   look(nowUs: number, sleeps: number, frames: number): void {
     const received = frames - this.#framesAtStart;
-    if (received > FEW_FRAMES) this.release();
+    if (received > FEW_FRAMES) {
+      this.underLoad = true;
+      this.release();
+    }
     if (nowUs < this.#windowEndUs) return;
+    this.underLoad = received > FEW_FRAMES;
     const waits = sleeps - this.#sleepsAtStart >= OFTEN && received >= OFTEN && received <= FEW_FRAMES;
     if (!waits) this.release();
     else if (!this.held) this.#request();

@@ -165,7 +165,7 @@ export interface CaptureOptions extends CaptureSpec {
 export type FlowMemory = SharedArrayBuffer | { file: string; bytes: number };
 
 export interface WorkerOptions {
-  /** Spinning before the thread blocks, in microseconds. */
+  /** Spinning under load before the thread blocks, in microseconds. */
   spinUs: number;
   /** Whether processors may be kept from sleeping while packets go back and forth (CpuLatency). */
   cpuLatency: boolean;

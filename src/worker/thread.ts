@@ -194,7 +194,9 @@ function run(): void {
   for (;;) {
     const longest = latency.held ? LATENCY_WINDOW_MS : SLEEP_MS;
     const timeout = longestWait(upkeep.longestWait(longest, breather.dataplane.nowMs));
-    const busy = breather.breathe(timeout, timeout === 0 ? 0 : data.spinUs);
+    // A thread that has yielded is not woken by what arrives: it comes back when whoever runs instead
+    // gives way, or with the next tick. Under load that makes for long trains, else only for delay.
+    const busy = breather.breathe(timeout, timeout === 0 || !latency.underLoad ? 0 : data.spinUs);
     upkeep.tend(breather.dataplane.nowMs, busy);
     breather.dataplane.standby.tend();
     sharing?.tend(busy);

@@ -84,7 +84,6 @@ export class NullIo implements NativeIo {
   breathe(messages: number, _timeoutMs: number, _spinUs: number): number {
     this.execute(messages);
     const { bytes, rx, status } = this.#arena;
-    status[STATUS_SENT_US] = status[STATUS_NOW_US] + BUSY_US;
     const frames = this.#bytes;
     for (let n = 0; n < frames.length; n++) {
       const at = this.#counts[n];
@@ -105,6 +104,7 @@ export class NullIo implements NativeIo {
     for (let n = 0; n < messages; n++) msg[n * MSG_STRIDE + MSG_ERRNO] = 0;
     const fails = messages > 0 && ++this.#executions % FAIL_EVERY === 0;
     if (fails) msg[MSG_ERRNO] = EAGAIN;
+    status[STATUS_SENT_US] = status[STATUS_NOW_US] + BUSY_US;
     status[STATUS_FAILED] = fails ? 1 : 0;
     return fails ? 1 : 0;
   }

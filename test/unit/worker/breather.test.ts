@@ -213,12 +213,12 @@ describe("a stage that throws", () => {
 });
 
 describe("breathing", () => {
-  it("tells whether anything arrived", () => {
+  it("tells whether anything arrived, and has sent it on by then", () => {
     const node = new TestNode();
     expect(node.breather.breathe(0, 0)).toBe(false);
     node.fromPod(local());
     expect(node.breather.breathe(0, 0)).toBe(true);
-    expect(node.io.sent).toHaveLength(0);
+    expect(node.io.sent).toHaveLength(1);
     expect(node.breather.breathe(0, 0)).toBe(false);
     expect(node.io.sent).toHaveLength(1);
   });
@@ -258,8 +258,9 @@ describe("breathing", () => {
     expect(node.counters[COUNT_BREATHS]).toBe(1);
   });
 
-  it("passes timeout, spinning and the number of messages on", () => {
+  it("passes timeout, spinning and the number of messages planned since on", () => {
     const node = new TestNode().fromPod(local());
+    const { plan } = node.breather.dataplane;
     const calls: number[][] = [];
     const breathe = node.io.breathe.bind(node.io);
     node.io.breathe = (...args) => {
@@ -267,6 +268,7 @@ describe("breathing", () => {
       return breathe(...args);
     };
     node.breather.breathe(7, 50);
+    plan.message(POD_PORT, 0, plan.slot(), 60, 0);
     node.breather.breathe(0, 0);
     expect(calls).toEqual([
       [0, 7, 50],
@@ -286,24 +288,18 @@ describe("breathing", () => {
   it("breaths with packets are counted by their duration, from waking up until all is sent", () => {
     const node = new TestNode();
     const { io, counters } = node;
-    const breathe = (wakesUs: number) => {
-      io.nowUs = wakesUs;
-      node.breather.breathe(0, 0);
-    };
     const loops = () => [...counters.subarray(LOOP_COUNTS, LOOP_COUNTS + LOOP_BOUNDS_US.length + 1)];
     const expected = loops();
-    // MemoryIo sends, and waits no longer, at the time of the next breath.
     const durations = [10, 11, 77, 100_000, 100_001];
-    let now = 1_000;
     for (const us of durations) {
+      io.nowUs += 1_000_000;
+      io.sendingUs = us;
       node.fromPod(local());
-      breathe(now);
-      now += us;
-      breathe(now);
+      node.breather.breathe(0, 0);
       expected[[...LOOP_BOUNDS_US, Number.POSITIVE_INFINITY].findIndex((bound) => us <= bound)]!++;
     }
-    // Nothing had come: what passed until now was waiting.
-    breathe(now + 50);
+    // Nothing comes.
+    node.breather.breathe(0, 0);
     expect(loops()).toEqual(expected);
     expect(loops().reduce((sum, n) => sum + n)).toBe(durations.length);
     expect(counters[LOOP_SUM_US]).toBe(10 + 11 + 77 + 100_000 + 100_001);

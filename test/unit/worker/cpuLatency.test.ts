@@ -57,6 +57,18 @@ describe("CPU latency", () => {
     expect(thread.latency.requests).toBe(2);
   });
 
+  it("tells load from single packets, as soon as it begins", () => {
+    const thread = new Thread(new CpuLatency(null));
+    thread.sleepEvery(2000, 3 * WINDOW_US);
+    expect(thread.latency.underLoad).toBe(false);
+    thread.sleepEvery(50, WINDOW_US / 2);
+    expect(thread.latency.underLoad).toBe(true);
+    thread.sleepEvery(50, 3 * WINDOW_US);
+    expect(thread.latency.underLoad).toBe(true);
+    thread.sleepEvery(2000, 2 * WINDOW_US);
+    expect(thread.latency.underLoad).toBe(false);
+  });
+
   it("is left alone by a packet now and then", () => {
     const device = new FakeDevice();
     const thread = new Thread(new CpuLatency(device));
