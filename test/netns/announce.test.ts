@@ -77,7 +77,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
       stateDir: stateDirs[self.name]!,
     });
     agents[self.name] = agent;
-    await agent.ready(20_000);
+    await agent.ready();
     return agent;
   };
   const ask = async (vip: string) =>
@@ -113,7 +113,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
             const last = all.slice(-20);
             return last.length === 20 && last.every((mac) => mac === macs[node.name]) ? all : null;
           },
-          { what: `answers of ${node.name}`, deadlineMs: 20_000 },
+          { what: `answers of ${node.name}`, deadlineMs: 30_000 },
         ),
     };
   };
@@ -139,7 +139,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
         const seen = await Promise.all([A, B].map(owners));
         return seen.every((each) => [A, B].every(({ name }) => each[VIP_OF[name]!] === name));
       },
-      { what: "each address at its owner", deadlineMs: 20_000 },
+      { what: "each address at its owner", deadlineMs: 30_000 },
     );
 
   beforeAll(async () => {
@@ -187,7 +187,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
     change([...VIPS, more]);
     const owner = await waitFor(async () => (await owners(A))[more], {
       what: "an owner",
-      deadlineMs: 20_000,
+      deadlineMs: 30_000,
     });
     await asking.answeredBy(owner === A.name ? A : B);
     change(VIPS);
@@ -196,7 +196,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`announcement, %s threads${ski
         const seen = await Promise.all([A, B].map(owners));
         return seen.every((each) => each[more] === undefined);
       },
-      { what: "no owner any more", deadlineMs: 20_000 },
+      { what: "no owner any more", deadlineMs: 30_000 },
     );
     await asking.stop();
   });

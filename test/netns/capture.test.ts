@@ -118,7 +118,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`podwire capture, %s threads${
       serviceRange: "10.152.0.0/16",
       services: [service("default/web", VIP, [b1]), service("default/empty", EMPTY, [])],
     });
-    await agent.ready(20_000);
+    await agent.ready();
     await startNode(net, lan, B, [A]);
     await startServer(net, lan.pod.b1!, python(), [NAMES, "serve", "8080", "b1"], "ready");
     await ping(net, lan.pod.a1!, b1);
@@ -139,8 +139,9 @@ describe.skipIf(why !== "").each([1, 2] as const)(`podwire capture, %s threads${
     for (const { outbound, sources, destinations, comment, time } of packets) {
       expect([sources, destinations]).toEqual(outbound ? [[VIP], [a1]] : [[a1], [VIP]]);
       expect(comment).toMatch(outbound ? answered : asked);
-      expect(time).toBeGreaterThan(before - 0.001);
-      expect(time).toBeLessThan(after + 0.001);
+      // The clock may be slewed while the capture keeps its offset.
+      expect(time).toBeGreaterThan(before - 0.01);
+      expect(time).toBeLessThan(after + 0.01);
     }
     expect(packets[0]).toMatchObject({ outbound: false });
     expect(packets[0]!.comment).toContain(" tcp SYN_SENT original ");

@@ -54,7 +54,7 @@ describe.skipIf(reason !== "")(`a cluster of four nodes ${reason}`, () => {
         const found = await cluster.kube.get<Pod>(PODS, name, "default");
         return isReady(found) ? found : null;
       },
-      { what: `pod ${name}`, deadlineMs: 20_000 },
+      { what: `pod ${name}`, deadlineMs: 30_000 },
     );
     return { ns: cluster.podNamespace(pod.metadata.uid!), address: pod.status!.podIP! };
   };
@@ -153,7 +153,7 @@ spec:
       const others = [API_NODE, ...WORKERS].filter((other) => other !== name);
       await waitFor(async () => (await seenBy(name, others)).every((each) => each === address), {
         what: `${what} known to all others`,
-        deadlineMs: 20_000,
+        deadlineMs: 30_000,
         intervalMs: 5,
       });
       // The condition is the test; the figure is for whoever reads the log.
@@ -168,7 +168,7 @@ spec:
       cluster.startAgent(GUEST);
       const tunnel = await waitFor(() => nodes.get(GUEST)?.metadata.annotations?.[TUNNEL_ADDRESS], {
         what: "tunnel address",
-        deadlineMs: 20_000,
+        deadlineMs: 30_000,
         intervalMs: 5,
       });
       await known(

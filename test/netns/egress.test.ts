@@ -109,7 +109,7 @@ describe.skipIf(why !== "")(`egress ${why}`, () => {
     for (const name of [A.name, B.name])
       await net.exec(lan.node[name]!, "ip", ["route", "add", "default", "via", HOST]);
     agentA = start(A, B);
-    await Promise.all([agentA.ready(20_000), start(B, A).ready(20_000)]);
+    await Promise.all([agentA.ready(), start(B, A).ready(20_000)]);
     for (const ns of [far, lan.host]) await startNginx(net, ns);
   });
   afterAll(() => net.cleanup());
@@ -164,9 +164,10 @@ describe.skipIf(why !== "")(`egress ${why}`, () => {
   it("UDP at a rate, both ways", async () => {
     await startIperf(net, far);
     for (const reverse of [false, true]) {
-      const sum = await iperfUdp(net, a1, FAR, { rate: 20e6, length: 1000, seconds: 2, reverse });
+      const options = { rate: 20e6, length: 1000, seconds: 2, mayLose: 0.01, reverse };
+      const sum = await iperfUdp(net, a1, FAR, options);
       expect(sum.packets).toBeGreaterThan(4000);
-      expect(sum.lost_packets / sum.packets).toBeLessThan(0.01);
+      expect(sum.lost_packets / sum.packets).toBeLessThanOrEqual(options.mayLose);
     }
   });
 
@@ -210,15 +211,15 @@ describe.skipIf(why !== "")(`egress ${why}`, () => {
           ? false
           : / 192\.168\.2\.130 /.test(server.stdout.split("\n").at(-2)!);
       },
-      { deadlineMs: 10_000, what: "the other source address" },
+      { deadlineMs: 30_000, what: "the other source address" },
     );
     expect(await udp(FAR, 20, 64, 7001)).toBe("same");
     await net.exec(nodeA, "ip", ["route", "replace", "unreachable", "198.51.100.0/24"]);
     await waitFor(async () => /Net Unreachable/.test(await pingOutput(net, a1, FAR, ["-W", "1"])), {
-      deadlineMs: 10_000,
+      deadlineMs: 30_000,
       what: "network unreachable",
     });
     await net.exec(nodeA, "ip", ["route", "del", "unreachable", "198.51.100.0/24"]);
-    await waitFor(async () => (await udp(FAR, 20)) === "same", { deadlineMs: 20_000, what: "the way back" });
+    await waitFor(async () => (await udp(FAR, 20)) === "same", { deadlineMs: 30_000, what: "the way back" });
   });
 });

@@ -15,7 +15,7 @@ const DETECTION_MS = 300;
 
 describe.skipIf(why !== "")(`failover${skipped}`, () => {
   it("nobody is taken for dead under full load", async () => {
-    const result = await failoverSoak({ seconds: 20, profile: "default" });
+    const result = await failoverSoak({ seconds: 10, profile: "default" });
     expect(result.forwarded).toBeGreaterThan(10_000);
     expect(result.connections).toBeGreaterThan(0);
     // Unless the machine let nobody run for that long: then a node is as good as dead.

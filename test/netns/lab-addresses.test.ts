@@ -208,7 +208,7 @@ describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab",
 
   test("policy Local: the address follows the endpoints, and the client's address survives", async () => {
     await create(echoPod("echo-1", "k8s-worker01"), echo("echo-local", "Local", 80));
-    await kubectl("wait", "--for=condition=Ready", "pod/echo-1", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/echo-1", "--timeout=60s");
     const address = await given("echo-local");
     await answeredBy(address, 80, (owner) => owner === "k8s-worker01");
     const { stdout } = await net.exec(PC, "curl", [
@@ -222,7 +222,7 @@ describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab",
       client: expect.stringMatching(/^192\.168\.2\.10:/),
     });
     await create(echoPod("echo-2", "k8s-worker03"));
-    await kubectl("wait", "--for=condition=Ready", "pod/echo-2", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/echo-2", "--timeout=60s");
     await kubectl("delete", "pod", "echo-1", "--wait");
     await answeredBy(address, 80, (owner) => owner === "k8s-worker03");
     await kubectl("delete", "service", "echo-local");

@@ -66,7 +66,7 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
     const before = await podsOf("name=nginx");
     const victim = before.find(({ spec }) => spec?.nodeName === "k8s-worker02")!;
     await kubectl("delete", "pod", victim.metadata.name!);
-    expect(await kubectl("rollout", "status", "ds/nginx-ds", "--timeout=20s")).toContain(
+    expect(await kubectl("rollout", "status", "ds/nginx-ds", "--timeout=60s")).toContain(
       "successfully rolled out",
     );
     const after = await podsOf("name=nginx");
@@ -89,7 +89,7 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
   test("create deployment, scale, expose, rollout restart", async () => {
     await kubectl("create", "deployment", "echo", "--image=podwire/echo", "--port=8080");
     await kubectl("scale", "deployment/echo", "--replicas=3");
-    expect(await kubectl("rollout", "status", "deployment/echo", "--timeout=30s")).toContain(
+    expect(await kubectl("rollout", "status", "deployment/echo", "--timeout=60s")).toContain(
       "successfully rolled out",
     );
     await kubectl("expose", "deployment/echo", "--port=80", "--target-port=8080");
@@ -140,7 +140,7 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
   test("logs, and logs -f until the pod is gone", async () => {
     const count = "i=0; trap 'exit 0' TERM; while :; do i=$((i+1)); echo line $i; sleep 0.1; done";
     await create(shellPod("talker", count));
-    await kubectl("wait", "--for=condition=Ready", "pod/talker", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/talker", "--timeout=60s");
     await waitFor(async () => (await kubectl("logs", "talker")).includes("line 5\n"), LONG);
     expect(await kubectl("logs", "talker")).toMatch(/^line 1\nline 2\n/);
     expect(await kubectl("logs", "talker", "--tail=1", "--timestamps")).toMatch(
@@ -159,7 +159,7 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
 
   test("exec: output, exit codes, and a terminal", async () => {
     await create(shellPod("shell", "exec sleep 1000", { env: [{ name: "GREETING", value: "hello" }] }));
-    await kubectl("wait", "--for=condition=Ready", "pod/shell", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/shell", "--timeout=60s");
     expect(await inside("shell", "echo $GREETING; hostname; echo bad >&2; exit 3")).toMatchObject({
       code: 3,
       stdout: "hello\nshell\n",
@@ -219,7 +219,7 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
     ];
     const spec = { volumes, nodeName: "k8s-worker01" };
     await create(shellPod("reader", "exec sleep 1000", { env, volumeMounts }, spec));
-    await kubectl("wait", "--for=condition=Ready", "pod/reader", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/reader", "--timeout=60s");
     const told = await inside("reader", "echo $PASSWORD $MODE; cat /login/password /settings/mode");
     expect(told.stdout, told.stderr).toBe("s3cret fast\ns3cretfast");
     // Its node may read what it refers to; another node may not, nor may it read others.
@@ -331,7 +331,7 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
     // It takes no new connections, and is told apart from one that is gone.
     await waitFor(async () => (await endpoint()).terminating, { ...LONG, what: "endpoint terminating" });
     expect(await endpoint()).toEqual({ ready: false, serving: true, terminating: true });
-    await kubectl("wait", "--for=delete", "pod/stubborn", "--timeout=20s");
+    await kubectl("wait", "--for=delete", "pod/stubborn", "--timeout=60s");
     expect(performance.now() - at).toBeGreaterThan(4_900);
     expect(await eventsOf("stubborn")).toContain("Normal Killing Stopping container main");
     await kubectl("delete", "service", "stubborn");
@@ -349,7 +349,7 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
       }),
       shellPod("thief", "exec sleep 1000", {}, on),
     );
-    await kubectl("wait", "--for=condition=Ready", "pod/victim", "pod/thief", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/victim", "pod/thief", "--timeout=60s");
     const attempt = async (script: string) => (await inside("thief", script)).stdout;
 
     // Keys of the cluster, of the node and of its administrator, and whatever else is the host's.
@@ -427,11 +427,11 @@ describe.skipIf(netnsUnavailable() !== "")("pods of the lab", () => {
       shellPod("ticker", count, {}, { nodeName: "k8s-worker01" }),
       shellPod("web", "", { image: "nginx", command: undefined }, { nodeName: "k8s-worker02" }),
     );
-    await kubectl("wait", "--for=condition=Ready", "pod/server", "pod/ticker", "pod/web", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/server", "pod/ticker", "pod/web", "--timeout=60s");
     const address = (await podOf("server")).status!.podIP!;
     const client = `exec iperf3 -c ${address} -t 15 -b 50M -J`;
     await create(shellPod("client", client, {}, { nodeName: "k8s-worker02", restartPolicy: "Never" }));
-    await kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=20s");
+    await kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s");
     const established = () =>
       run(
         inNamespace(podNamespace(recorded("k8s-worker02", "client")), ["ss", "-tnH", "state", "established"]),

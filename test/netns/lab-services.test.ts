@@ -72,7 +72,7 @@ function echoPod(name: string, app: string, node: string): object {
 }
 
 async function ready(...names: string[]): Promise<void> {
-  await kubectl("wait", "--for=condition=Ready", ...names.map((name) => `pod/${name}`), "--timeout=20s");
+  await kubectl("wait", "--for=condition=Ready", ...names.map((name) => `pod/${name}`), "--timeout=60s");
 }
 
 /** Waits until a Service answers, which takes a moment from kubectl on. */
@@ -293,7 +293,7 @@ describe.skipIf(netnsUnavailable() !== "")("Services of the lab", () => {
     await refuses(pods[0]!, inside);
     await refuses(PC, outside);
     await kubectl("scale", "deployment/web", "--replicas=3");
-    await kubectl("rollout", "status", "deployment/web", "--timeout=20s");
+    await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
     const names = (await podsOf("app=web")).map(({ metadata }) => metadata.name!).sort();
     const seen = new Set<string>();
     await waitFor(

@@ -423,7 +423,7 @@ describe.skipIf(!root)("podwire lab", () => {
 
     // From another node, and a pod that the lab did not ask for.
     expect(lab("exec", "k8s-worker03", "--", "kubectl", "run", "web", "--image=nginx").code).toBe(0);
-    kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=20s");
+    kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s");
     const address = kubectl("get", "pod", "web", "-o", "jsonpath={.status.podIP}");
     const page = lab("exec", "r2", "--", "curl", "-sS", "--max-time", "5", `http://${address}/`);
     expect(page.stdout, page.stderr).toMatch(/^web on k8s-/);
@@ -435,7 +435,7 @@ describe.skipIf(!root)("podwire lab", () => {
 
     // A DaemonSet's pod that is deleted is replaced.
     kubectl("delete", "pod", cells.find(([name]) => name!.startsWith("nginx-ds-"))![0]!);
-    kubectl("rollout", "status", "daemonset/nginx-ds", "--timeout=20s");
+    kubectl("rollout", "status", "daemonset/nginx-ds", "--timeout=60s");
     expect(lab("walk", "--step", "1").code).toBe(0);
     expect(lab("status").code).toBe(0);
 

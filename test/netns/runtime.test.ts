@@ -90,7 +90,7 @@ describe.skipIf(reason !== "")(`runtime ${reason}`, () => {
         const pod = await get(name);
         return condition(pod) ? pod : null;
       },
-      { what: `${name} ${what}`, deadlineMs: 20_000 },
+      { what: `${name} ${what}`, deadlineMs: 30_000 },
     );
   const statusOf = (pod: Pod) => pod.status!.containerStatuses?.[0];
   const running = (name: string) =>

@@ -78,7 +78,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`Services, %s threads${skipped
       service(`default/other-${n}`, `10.152.${n >> 8}.${n & 255 || 1}`, [`10.1.79.${n % 60}`, "10.1.79.75"]),
     ).filter((_, n) => (n & 255) > 1);
     agent = startAgent(net, lan.node[A.name]!, JSON.stringify(config([B.pods.b1!])), { stateDir });
-    await agent.ready(20_000);
+    await agent.ready();
     await startNode(net, lan, B, [A], { threads });
     for (const pod of ["b1", "b2"])
       await startServer(net, lan.pod[pod]!, python(), [NAMES, "serve", "8080", pod], "ready");
@@ -139,7 +139,7 @@ describe.skipIf(why !== "").each([1, 2] as const)(`Services, %s threads${skipped
     const restart = async (backends: string[]) => {
       const text = JSON.stringify(config(backends));
       agent = startAgent(net, lan.node[A.name]!, text, { stateDir });
-      await agent.ready(20_000);
+      await agent.ready();
     };
     // New connections would get another backend: the old one goes on by the table of before.
     expect(await agent.stop()).toBe(0);

@@ -32,7 +32,7 @@ export class TestAgent {
   ) {}
 
   /** Waits until this very process says it is ready; throws with its log if it ends before. */
-  async ready(deadlineMs = 15_000): Promise<void> {
+  async ready(deadlineMs = 30_000): Promise<void> {
     await waitFor(
       () => {
         if (this.process.code !== null) return true;

@@ -62,11 +62,11 @@ async function run(net: TestNet, bed: AnnounceBed, { seconds, say, signal }: Fai
   const began = await totals(bed);
   await waitFor(async () => (await totals(bed)).forwarded > began.forwarded + 10_000, {
     what: "load",
-    deadlineMs: 20_000,
+    deadlineMs: 60_000,
   });
   await waitFor(() => curls.every((each) => answered(each) > 0), {
     what: "connections at the NodePort",
-    deadlineMs: 30_000,
+    deadlineMs: 60_000,
   });
   const stalls = net.spawn("", python(), [support("stalls.py"), ...THRESHOLDS_MS.map(String)]);
   await waitFor(() => stalls.stdout.includes("ready\n"), { what: "the stalls' observer" });

@@ -24,7 +24,7 @@ export interface Result {
   stderr: string;
 }
 
-export const LONG = { deadlineMs: 30_000, intervalMs: 100 };
+export const LONG = { deadlineMs: 60_000, intervalMs: 100 };
 export const ENV = kubeEnvironment(process.env);
 
 /** The command line of kubectl on the API server's node. */

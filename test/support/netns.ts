@@ -73,7 +73,7 @@ export async function waitFor<T>(
   condition: () => T | Promise<T>,
   options: { deadlineMs?: number; intervalMs?: number; what?: string } = {},
 ): Promise<NonNullable<T>> {
-  const { deadlineMs = 10_000, intervalMs = 25, what = "condition" } = options;
+  const { deadlineMs = 30_000, intervalMs = 25, what = "condition" } = options;
   const end = Date.now() + deadlineMs;
   let last = "it stayed false";
   for (;;) {

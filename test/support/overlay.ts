@@ -125,7 +125,7 @@ export async function startNode(
   const { tunnel, ...agentOptions } = options;
   const config = nodeConfig(net, lan, self, peers, dataplane, tunnel);
   const agent = startAgent(net, lan.node[self.name]!, config, agentOptions);
-  await agent.ready(20_000);
+  await agent.ready();
   return agent;
 }
 

@@ -57,8 +57,10 @@ const COUNT_NODES = 4;
 const MOST_AWAY = 2;
 /** A freeze that may be over before anybody has noticed. */
 const SHORT_FREEZE_MS = { least: 20, most: 600 };
-/** How long an announcement is waited for before it counts as missing. */
+/** An announcement that comes so late counts as missing. */
 const SEEN_MS = 2_000;
+/** How long the watch of the LAN may take to tell of what it has seen. */
+const TOLD_MS = 20_000;
 
 /** Runs it. Throws where nodes do not come to agree; what a capture shows is in the result. */
 export async function takeoverSoak(options: TakeoverSoakOptions): Promise<TakeoverSoakResult> {
@@ -106,7 +108,7 @@ async function run(bed: AnnounceBed, { seed, count, say, signal }: TakeoverSoakO
   const announcements = () => watch.claims().filter(({ kind }) => kind !== "answer");
   await waitFor(() => decisions.every((each) => announcedAfter(bed, each, announcements()) !== null), {
     what: "every announcement",
-    deadlineMs: SEEN_MS,
+    deadlineMs: TOLD_MS,
   }).catch(() => {});
   const seen = announcements();
   return {

@@ -99,7 +99,7 @@ describe.skipIf(!CAN_RUN)("kubectl and load-balancer addresses", () => {
         "wait",
         "ipaddresspool/default-addresspool",
         "--for=jsonpath={.status.availableIPv4}=2",
-        "--timeout=20s",
+        "--timeout=60s",
       ),
     ).toContain("condition met");
   });

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CAN_RUN, eventually, KubectlCluster } from "../../support/kubectl.js";
 
 const HOOK_MS = 60_000;
-const SOON = "--timeout=30s";
+const SOON = "--timeout=60s";
 
 let cluster: KubectlCluster;
 
