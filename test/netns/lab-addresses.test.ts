@@ -139,7 +139,9 @@ describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab",
     }
     const silent =
       'Warning AllocationFailed Failed to allocate IP for "default/lb-nginx-ds": no available IPs';
-    expect(await eventsOf("lb-nginx-ds")).toEqual([silent]);
+    const said = () => eventsOf("lb-nginx-ds");
+    await waitFor(async () => (await said()).length > 0, { ...LONG, what: "an Event" });
+    expect(await said()).toEqual([silent]);
     await kubectl("apply", "-f", manifest("addresspool"));
     const addresses = await Promise.all(WALK.map(given));
     expect(addresses.sort()).toEqual(["192.168.2.36", "192.168.2.37", "192.168.2.38"]);
@@ -151,7 +153,7 @@ describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab",
     const redis = await addressOf("lb-redis-ds");
     expect((await net.exec(PC, "redis-cli", ["-h", redis, "PING"])).stdout).toBe("PONG\n");
     const assigned = `Normal nodeAssigned announcing from node "${owner}" with protocol "layer2"`;
-    await waitFor(async () => (await eventsOf("lb-nginx-ds")).includes(assigned), {
+    await waitFor(async () => (await said()).includes(assigned), {
       ...LONG,
       what: "the owner's Event",
     });
@@ -292,7 +294,10 @@ describe.skipIf(netnsUnavailable() !== "")("load-balancer addresses of the lab",
     expect(lab("restart", owner).code).toBe(0);
     await answeredBy(address, 8080, (each) => each === owner);
     const assigned = `Normal nodeAssigned announcing from node "${heir}" with protocol "layer2"`;
-    expect(await eventsOf("lb-nginx-ds")).toContain(assigned);
+    await waitFor(async () => (await eventsOf("lb-nginx-ds")).includes(assigned), {
+      ...LONG,
+      what: "the heir's Event",
+    });
   });
 
   test("the walk's step 4 holds again, and step 3 after it", () => {
