@@ -13,7 +13,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -37,6 +36,7 @@ import {
 import { METALLB_NAMESPACE } from "../../src/model/metallb.js";
 import { PODWIRE } from "./agent.js";
 import { waitFor } from "./netns.js";
+import { freePort } from "./ports.js";
 import { Random } from "./random.js";
 import { Relay } from "./relay.js";
 
@@ -189,14 +189,6 @@ class Server {
     await ended;
     clearTimeout(timer);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
 }
 
 /** The kubeconfig, through a relay. */

@@ -5,7 +5,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Informer } from "../../src/kube/Informer.js";
@@ -13,6 +12,7 @@ import { KubeClient } from "../../src/kube/KubeClient.js";
 import { LEASES, NODES, PODS } from "../../src/kube/resources.js";
 import type { Lease, Node, Pod } from "../../src/kube/types.js";
 import { temporaryDirectory } from "./apiserver.js";
+import { freePort } from "./ports.js";
 
 const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const KUBECTL = ["/usr/bin/kubectl", "/usr/local/bin/kubectl"].find((path) => existsSync(path));
@@ -252,15 +252,6 @@ function kubectlOf(kubeconfig: string, home: string): Kubectl {
     raw,
     start: (...args: string[]) => spawn(KUBECTL!, args, { env: base, stdio: ["ignore", "pipe", "pipe"] }),
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 /** The pipe is read on afterwards: whoever writes to one that is full stops. */

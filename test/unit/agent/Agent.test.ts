@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -30,6 +29,7 @@ import type { FlowMemory, WorkerOptions } from "../../../src/worker/control.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
 import { draft } from "../../support/flows.js";
 import { waitFor } from "../../support/netns.js";
+import { freePort } from "../../support/ports.js";
 
 let base: string;
 let host: FakeHost;
@@ -170,14 +170,6 @@ describe("what is counted", () => {
     const { services: served } = await ask<ReturnType<Agent["counters"]>>(socket, "counters");
     expect(served).toEqual([web]);
   });
-
-  async function freePort(): Promise<number> {
-    const holder = createServer().listen(0, "127.0.0.1");
-    await once(holder, "listening");
-    const { port } = holder.address() as AddressInfo;
-    await new Promise((resolve) => holder.close(resolve));
-    return port;
-  }
 
   test("has what this node announces and hears; not while the dataplane does not answer", async () => {
     const port = await freePort();

@@ -1,14 +1,13 @@
 /** The real server, killed with SIGKILL while clients write: what it acknowledged is there afterwards. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { Agent, request } from "node:https";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
 import { ClusterCa } from "../../../src/apiserver/pki/ClusterCa.js";
 import { temporaryDirectory } from "../../support/apiserver.js";
+import { freePort } from "../../support/ports.js";
 
 const MAIN = fileURLToPath(new URL("../../../dist/cli/main.js", import.meta.url));
 const MAPS = "/api/v1/namespaces/default/configmaps";
@@ -16,14 +15,6 @@ const ROUNDS = 3;
 
 let child: ChildProcess | undefined;
 afterEach(() => child?.kill("SIGKILL"));
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
-}
 
 async function start(dataDir: string, port: number): Promise<void> {
   const args = ["apiserver", "-a", "127.0.0.1", "-p", String(port), "-d", dataDir, "--no-controllers"];
