@@ -86,9 +86,9 @@ describe.skipIf(reason !== "")(`agent on one node ${reason}`, () => {
   });
 
   test("node and pod reach each other", async () => {
-    await net.exec(node, "ping", ["-c2", "-i0.2", "-W2", "10.1.235.193"]);
-    await net.exec(pod, "ping", ["-c2", "-i0.2", "-W2", "10.1.235.192"]);
-    await net.exec(pod, "ping", ["-c2", "-i0.2", "-W2", "192.168.2.30"]);
+    await net.exec(node, "ping", ["-c2", "-l2", "-W10", "10.1.235.193"]);
+    await net.exec(pod, "ping", ["-c2", "-l2", "-W10", "10.1.235.192"]);
+    await net.exec(pod, "ping", ["-c2", "-l2", "-W10", "192.168.2.30"]);
   });
 
   test("status, as text and as JSON", async () => {
@@ -121,7 +121,7 @@ describe.skipIf(reason !== "")(`agent on one node ${reason}`, () => {
     const otherPort = startAgent(net, node, { ...config, underlay: { address: "192.168.2.30", port: 8472 } });
     expect(await otherPort.process.exited).toBe(1);
     expect(otherPort.process.stderr).toMatch(/podwire0.*EBUSY: another process holds the device/);
-    await net.exec(node, "ping", ["-c1", "-W2", "10.1.235.193"]);
+    await net.exec(node, "ping", ["-c1", "-W10", "10.1.235.193"]);
   });
 
   test("SIGTERM leaves devices and routes, and the next agent finds them", async () => {
@@ -136,7 +136,7 @@ describe.skipIf(reason !== "")(`agent on one node ${reason}`, () => {
     const next = startAgent(net, node, config, { stateDir: agent.stateDir });
     await next.ready();
     expect([await index(node, "podwire0"), await index(pod, "eth0")]).toEqual(before);
-    await net.exec(pod, "ping", ["-c1", "-W2", "10.1.235.192"]);
+    await net.exec(pod, "ping", ["-c1", "-W10", "10.1.235.192"]);
     expect(next.process.stderr).not.toMatch(/"created".*podwire0/);
 
     const cleanup = () =>

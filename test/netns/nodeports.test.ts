@@ -376,8 +376,8 @@ describe.skipIf(reason !== "")(`the node's routing for Services ${reason}`, () =
       expect((await curl(pc, `http://${NODE}:8022/`)).stdout).toBe("200");
       expect((await curl(node, `http://${NODE}:8022/`)).stdout).toBe("200");
       expect((await curl(node, "http://127.0.0.1:8022/")).stdout).toBe("200");
-      await net.exec(pc, "ping", ["-c1", "-W2", NODE]);
-      await net.exec(node, "ping", ["-c1", "-W2", PC]);
+      await net.exec(pc, "ping", ["-c1", "-W10", NODE]);
+      await net.exec(node, "ping", ["-c1", "-W10", PC]);
       expect(dataplane.seen.length).toBe(seen);
     });
 

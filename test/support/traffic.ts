@@ -145,7 +145,7 @@ export async function echoTrains(
   if (echoed !== sent) throw new Error(`${echoed} of ${sent} echoed`);
 }
 
-/** Pings once for each size, every answer received. */
+/** Pings three times for each size, every answer received. */
 export async function ping(
   net: TestNet,
   from: string,
@@ -154,7 +154,9 @@ export async function ping(
   args: string[] = [],
 ): Promise<void> {
   for (const size of sizes) {
-    const all = ["-n", "-c", "3", "-i", "0.05", "-W", "5", "-s", String(size), ...args, to];
+    // Once it has an answer ping waits for the others twice the longest RTT at most, or an interval; -W is
+    // for those that have none. Three at once are all under way before the first answer.
+    const all = ["-n", "-c", "3", "-l", "3", "-W", "10", "-s", String(size), ...args, to];
     const { stdout } = await net.exec(from, "ping", all);
     if (!/ 3 received/.test(stdout)) throw new Error(stdout);
   }
