@@ -66,7 +66,7 @@ export async function create(...objects: object[]): Promise<void> {
 export function lab(...args: string[]): Result {
   const { status, stdout, stderr } = spawnSync(process.execPath, [PODWIRE, "lab", ...args], {
     encoding: "utf8",
-    timeout: 110_000,
+    timeout: 200_000,
   });
   return { code: status ?? -1, stdout, stderr };
 }
