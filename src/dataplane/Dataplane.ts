@@ -65,6 +65,8 @@ export class Dataplane {
   readonly repeats = new Uint8Array(BATCH_CAPACITY);
   readonly keys = new Int32Array(BATCH_CAPACITY);
   readonly draft = new Int32Array(FLOW_WORDS);
+  /** A flow that goes to sleep while the one in `draft` begins. */
+  readonly sleeper = new Int32Array(FLOW_WORDS);
   readonly icmpBudget = new TokenBucket(ICMP_RATE, ICMP_BURST);
   /** What is known of other nodes: until somebody runs BFD, that none is dead, and none may own addresses. */
   liveness: NodeLiveness = {

@@ -6,7 +6,7 @@
  *   the client's packet comes by         while its flow says           what happens
  *   a VTEP                               another VTEP                  noteIngress: replies turn
  *   this node (LAN)                      a VTEP                        replaceMoved: another record in
- *   a VTEP                               this node (LAN)               the old one's place
+ *   a VTEP                               this node (LAN)               the old one's place, which sleeps on
  *
  *   a reply leaves                       by a VTEP that is dead        turnReply: by the owner of the
  *                                                                      address, as nodes now stand
@@ -22,6 +22,7 @@
  */
 import { INSERT_ORIGINAL_TAKEN } from "../tables/FlowTable.js";
 import {
+  FLAG_ADOPTED,
   FLAG_DNAT,
   FLAG_PORT_COLLISION,
   FLAG_SNAT,
@@ -41,6 +42,7 @@ import {
   OUT_INGRESS,
   OUT_NODE,
   STATE_FREE,
+  STATE_STANDBY,
   TCP_CLOSE,
   TCP_SYN_SENT,
   TCP_TIME_WAIT,
@@ -63,11 +65,14 @@ export function noteIngress(dp: Dataplane, i: number): void {
 
 /**
  * Removes the flow that the draft of row `i` is the other form of, if there is one, and lets the draft
- * go on where it was: state, what its protocol knows, and the client's port as the pod sees it.
+ * go on where it was: state, what its protocol knows, and the client's port as the pod sees it. The form
+ * by which this node was the ingress is not forgotten but goes to sleep: the address may come back before
+ * its new owner has told of the connection.
  */
 export function replaceMoved(dp: Dataplane, i: number): void {
   const { flows, draft } = dp;
-  const record = draft[FLOW_OUT + 1] === OUT_INGRESS ? localForm(dp, i) : tunnelForm(dp);
+  const comesByVtep = draft[FLOW_OUT + 1] === OUT_INGRESS;
+  const record = comesByVtep ? localForm(dp, i) : tunnelForm(dp);
   if (record < 0) return;
   const { words } = flows;
   const base = flows.base(record);
@@ -78,8 +83,34 @@ export function replaceMoved(dp: Dataplane, i: number): void {
     for (let w = FLOW_PRIVATE; w < FLOW_WORDS; w++) draft[w] = words[base + w];
   }
   draft[FLOW_REPLY + KEY_PORTS] = words[base + FLOW_REPLY + KEY_PORTS];
-  draft[FLOW_FLAGS] |= words[base + FLOW_FLAGS] & (FLAG_SNAT | FLAG_PORT_COLLISION);
+  const flags = words[base + FLOW_FLAGS] & (FLAG_SNAT | FLAG_PORT_COLLISION);
+  draft[FLOW_FLAGS] |= flags;
+  if (comesByVtep && !over && (flags & FLAG_SNAT) === 0) fallAsleep(dp, record, draft[FLOW_INGRESS]);
+  else flows.remove(record);
+}
+
+/**
+ * Puts a standby flow in the place of a record by which this node was the ingress for a pod of its own,
+ * as though `ingress`, the underlay address of the node that is it now, had told of it.
+ */
+function fallAsleep(dp: Dataplane, record: number, ingress: number): void {
+  const { flows, sleeper } = dp;
+  const { words } = flows;
+  const base = flows.base(record);
+  const key = base + FLOW_ORIGINAL;
+  for (let w = 0; w < FLOW_PRIVATE; w++) sleeper[w] = words[base + w];
+  sleeper.fill(0, FLOW_PRIVATE);
+  const asked = words[key + KEY_DESTINATION];
+  sleeper[FLOW_REPLY + KEY_TAG] = flowTag.of(
+    asked,
+    words[key + KEY_PORTS] & 0xffff,
+    words[base + FLOW_PROTOCOL],
+  );
+  sleeper[FLOW_STATE] = STATE_STANDBY;
+  sleeper[FLOW_FLAGS] = FLAG_DNAT | FLAG_ADOPTED;
+  sleeper[FLOW_INGRESS] = ingress;
   flows.remove(record);
+  if (dp.tables.vips.find(asked) >= 0) flows.insert(sleeper, dp.nowMs);
 }
 
 /** The draft is of a client's packet that came from the LAN, for a pod of this node: its flow by a VTEP. */

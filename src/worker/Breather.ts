@@ -21,6 +21,7 @@ import {
   COUNT_RX_CALLS,
   COUNT_SLEEPS,
   COUNT_SPIN_HITS,
+  COUNT_TAKEOVERS,
   COUNT_TX_CALLS,
   COUNT_UNMERGED,
   COUNT_WAKES,
@@ -82,6 +83,8 @@ export class Breather implements TxSink {
   ownSleeps = 0;
   /** In this breath there is something to do for announcement. */
   #announcing = false;
+  /** COUNT_TAKEOVERS when announcements were last sent without delay. */
+  #takeovers = 0;
   /** COUNT_FORWARDED when the plan was last empty. */
   #settled = 0;
 
@@ -120,7 +123,10 @@ export class Breather implements TxSink {
       this.execute();
       this.#noteLoop(arena.status[STATUS_SENT_US] - dataplane.nowUs);
     }
-    if (this.#announcing) this.#announce(END, 0);
+    if (this.#announcing) {
+      this.#announce(END, 0);
+      this.#hurry();
+    }
     dataplane.fragments.expire(dataplane);
     this.#publishStatus(frames);
     return received > 0;
@@ -156,6 +162,14 @@ export class Breather implements TxSink {
       this.announcement = null;
       this.reports.fault(error);
     }
+  }
+
+  /** A takeover is announced now, not after all that is tended to between two breaths. */
+  #hurry(): void {
+    const takeovers = this.counters[COUNT_TAKEOVERS];
+    if (takeovers === this.#takeovers) return;
+    this.#takeovers = takeovers;
+    this.execute();
   }
 
   #beginAnnouncing(): void {

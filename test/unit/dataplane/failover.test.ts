@@ -67,7 +67,28 @@ describe("the ingress of a connection moves", () => {
     stream.talk("a");
     stream.talk("b");
     stream.talk("c");
-    // One record for the pod's node, whoever is the ingress.
+    // One record for the pod's node, whoever is the ingress, and the one that sleeps since it was that itself.
+    expect(cluster.nodes.a.test.flows.size).toBe(2);
+  });
+
+  it("and back, where endpoints have changed and nobody has told of it", () => {
+    serve(cluster, ["a1"]);
+    const stream = new Stream(cluster).open("a");
+    stream.talk("a");
+    stream.talk("b");
+    serve(cluster, ["c1"]);
+    for (const by of ["a", "b", "a", "b"] as const) stream.talk(by);
+    // A node by which its client never came would go by the ring.
+    expect(stream.client("c", ACK, DATA)).toBe("c1");
+  });
+
+  it("and is over there: nothing is kept of it", () => {
+    serve(cluster, ["a1"]);
+    const stream = new Stream(cluster).open("a");
+    stream.client("a", FIN | ACK);
+    stream.server(FIN | ACK);
+    stream.client("a", ACK);
+    stream.client("b", ACK);
     expect(cluster.nodes.a.test.flows.size).toBe(1);
   });
 

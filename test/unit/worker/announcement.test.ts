@@ -212,6 +212,16 @@ describe("announcement in a thread's breaths", () => {
       expect(node.frames()).toEqual([reply]);
     });
 
+    it("announces it in the breath in which it is decided", () => {
+      node.wait(SETTLE_US - 2 * MS);
+      expect(node.owners).toEqual([]);
+      node.io.nowUs += 4 * MS;
+      node.io.sent = [];
+      node.breather.breathe(0, 0);
+      expect(node.owners).toHaveLength(1);
+      expect(node.io.sent.filter(({ port }) => port === LAN_PORT)).toHaveLength(2);
+    });
+
     it("or when they were waited for", () => {
       node.wait(SETTLE_US + MS);
       expect(node.owners).toEqual([{ vip: address(VIP), owner: THIS_NODE }]);
