@@ -20,6 +20,17 @@ import { PeerLiveness } from "./PeerLiveness.js";
 const LATE_US = 20_000;
 /** Longest time that queued BFD packets keep detection times from being looked at. */
 const DRAIN_US = 100_000;
+const MIN_WELCOME_US = 50_000;
+
+/**
+ * Microseconds for which a node that knows its peers again leaves them the addresses that they own: in
+ * that time they tell it of the connections that it will have to take up (dataplane/FlowSharing). They
+ * answer until they hear it claim, so nobody waits; but where all have stood still at once, all wait, and
+ * so it is no longer than two intervals, or what a sweep of flows takes.
+ */
+export function welcomeUs({ desiredMinTxUs, requiredMinRxUs }: BfdTimers): number {
+  return Math.max(MIN_WELCOME_US, 2 * Math.max(desiredMinTxUs, requiredMinRxUs));
+}
 
 /** A node to have a BFD session with, by its VTEP index. */
 export interface BfdPeer {
@@ -43,6 +54,10 @@ export class Ownership {
   #changed = false;
   #started = false;
   #wasSettled = false;
+  /** Until then others keep what they own; 0 otherwise. */
+  #welcomeUntilUs = 0;
+  /** How long, as sessions are configured. */
+  #welcomeUs = 0;
   /** Reading what was queued while this node was late, at most until then; 0 otherwise. */
   #drainUntilUs = 0;
   #heard = 0;
@@ -88,7 +103,8 @@ export class Ownership {
 
   /** Time until which a breath without packets would have nothing to do. */
   get nextUs(): number {
-    return Math.min(this.bfd.nextUs, this.announcer.nextUs, this.bfd.settleUs);
+    const nextUs = Math.min(this.bfd.nextUs, this.announcer.nextUs, this.bfd.settleUs);
+    return this.#welcomeUntilUs === 0 ? nextUs : Math.min(nextUs, this.#welcomeUntilUs);
   }
 
   /** Sessions from now on. Those that stay keep their state. */
@@ -103,6 +119,7 @@ export class Ownership {
     }
     for (const { peer, address, timers } of peers) {
       this.bfd.add(peer, address, timers, nowUs);
+      this.#welcomeUs = welcomeUs(timers);
       this.#peers.add(peer);
       this.isUp[peer] = this.bfd.state[peer] === UP ? 1 : 0;
       if (this.#drained) this.bfd.setAdminDown(peer, true, nowUs);
@@ -184,7 +201,10 @@ export class Ownership {
 
   #electIfChanged(nowUs: number): void {
     const settled = this.bfd.settled(nowUs);
-    const self = this.#carrier && this.#started && !this.#drained && settled ? 1 : 0;
+    if (settled && !this.#wasSettled) this.#welcomeUntilUs = nowUs + this.#welcomeUs;
+    if (nowUs >= this.#welcomeUntilUs || !settled || !this.#isExpected()) this.#welcomeUntilUs = 0;
+    const may = this.#carrier && this.#started && !this.#drained && settled;
+    const self = may && this.#welcomeUntilUs === 0 ? 1 : 0;
     const { silences } = this.bfd;
     const same = self === this.isUp[THIS_NODE] && settled === this.#wasSettled && silences === this.#silences;
     if (!this.#changed && same) return;
@@ -194,6 +214,17 @@ export class Ownership {
     this.isUp[THIS_NODE] = self;
     this.#publishLiveness(settled);
     this.announcer.elect(nowUs);
+  }
+
+  /** Whether a peer that is up may own an address that this node may own too. */
+  #isExpected(): boolean {
+    const { vips } = this.announcer;
+    for (let row = 0; row < vips.size; row++) {
+      if (vips.place(row, THIS_NODE) < 0) continue;
+      const owner = vips.owner(row, this.isUp);
+      if (owner !== NO_NODE && owner !== THIS_NODE) return true;
+    }
+    return false;
   }
 
   /**

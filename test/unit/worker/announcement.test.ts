@@ -12,8 +12,9 @@ import type { Mac } from "../../../src/tables/TableInput.js";
 import { NO_NODE, THIS_NODE } from "../../../src/tables/VipTable.js";
 import * as wire from "../../../src/wire/bfd.js";
 import { Announcement, HANDOVER_WAIT_US } from "../../../src/worker/Announcement.js";
+import { welcomeUs } from "../../../src/worker/Ownership.js";
 import { PeerLiveness } from "../../../src/worker/PeerLiveness.js";
-import { packet, readPacket } from "../../support/bfd.js";
+import { DEFAULT_TIMERS, packet, readPacket } from "../../support/bfd.js";
 import {
   accounted,
   BFD_RECEIVE_PORT,
@@ -331,6 +332,8 @@ describe("announcement in a thread's breaths", () => {
     node = new Announcing({ [VIP]: [THIS_NODE, 0] });
     node.up(0);
     node.up(1);
+    const welcome = welcomeUs(DEFAULT_TIMERS);
+    node.wait(welcome);
     expect(node.owners.at(-1)?.owner).toBe(THIS_NODE);
     node.frames();
     node.io.nowUs += 2_000 * MS;
@@ -339,6 +342,9 @@ describe("announcement in a thread's breaths", () => {
     expect(node.owners.at(-1)?.owner).not.toBe(THIS_NODE);
     node.up(0);
     node.up(1);
+    node.wait(welcome - MS);
+    expect(node.owners.at(-1)?.owner).not.toBe(THIS_NODE);
+    node.wait(MS);
     expect(node.owners.at(-1)?.owner).toBe(THIS_NODE);
   });
 

@@ -7,7 +7,7 @@ import { hashNode, rendezvousOrder } from "../../../src/announce/rendezvous.js";
 import { type BfdTimers, SETTLE_US, UP } from "../../../src/liveness/Bfd.js";
 import { buildVipTable, THIS_NODE, VipTable } from "../../../src/tables/VipTable.js";
 import * as wire from "../../../src/wire/bfd.js";
-import { Ownership } from "../../../src/worker/Ownership.js";
+import { Ownership, welcomeUs } from "../../../src/worker/Ownership.js";
 import { DEFAULT_TIMERS, FAST_TIMERS } from "../../support/bfd.js";
 import { Random } from "../../support/random.js";
 
@@ -216,6 +216,30 @@ describe.each([
     expect(lan.noneUs).toBe(0);
     expect(lan.twoUs).toBeLessThanOrEqual(interval * MS);
     expect(lan.nodes.map(({ conflicts }) => conflicts)).toEqual([0, 0, 0, 0]);
+  });
+
+  it("it claims when the owner has known it for long enough to tell it of connections", () => {
+    owner().state = "dead";
+    lan.run(5000 * MS);
+    const [before] = lan.owners(VIPS[0]);
+    lan.start(OWNER_OF_FIRST);
+    while (!owner().ownership.announcer.owns(VIPS[0])) lan.run(STEP_US);
+    const knownUs = lan.nowUs - before.ownership.bfd.upSinceUs[OWNER_OF_FIRST];
+    expect(knownUs).toBeGreaterThan(welcomeUs(timers) - interval * MS);
+    expect(knownUs).toBeLessThan(SETTLE_US);
+  });
+
+  it("at once where the owner dies before that", () => {
+    owner().state = "dead";
+    lan.run(5000 * MS);
+    lan.start(OWNER_OF_FIRST);
+    const apart = () => others.some((name) => owner().ownership.bfd.state[NAMES.indexOf(name)] !== UP);
+    while (apart()) lan.run(STEP_US);
+    for (const name of others) lan.nodes[NAMES.indexOf(name)].state = "dead";
+    const alone = () => others.every((name) => owner().ownership.bfd.state[NAMES.indexOf(name)] !== UP);
+    while (!alone()) lan.run(STEP_US);
+    lan.run(STEP_US);
+    expect(owner().ownership.announcer.owns(VIPS[0])).toBe(true);
   });
 
   it("so does one that starts while another is dead", () => {
