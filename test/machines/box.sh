@@ -4,9 +4,11 @@
 #   sh box.sh FILE     FILE is made: a box, for `vagrant box add --name NAME FILE`
 # It has what boxes of Ubuntu 22.04 have and provisioning counts on: systemd with networkd, resolved and netplan,
 # interfaces called eth0 and eth1, sshd, rsync, and a user vagrant with Vagrant's insecure key who may sudo.
-# PROGRAMS="nginx …" puts more packages in, so that provisioning has less to install: emulated machines are slow.
+# PREPARED=yes does in the box what provisioning begins with, out of vagrant/cache (see vagrant/cache.sh): Node.js, the
+# programs and podwire's package, so that emulated machines, which are slow, find these done.
 # Needs debootstrap, extlinux, e2fsprogs, fdisk, qemu-utils and vagrant (for its key), and a loop device.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 file=${1:?the box to make}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 # Of a disk that grows as it is written to.
@@ -28,7 +30,7 @@ root=$work/root
 disk=$work/mounted
 loop=
 finish() {
-  for mounted in "$root/proc" "$disk"; do
+  for mounted in "$root/mnt/vagrant" "$root/mnt/scripts" "$root/proc" "$disk"; do
     if mountpoint -q "$mounted"; then umount "$mounted"; fi
   done
   if [ -n "$loop" ]; then losetup -d "$loop"; fi
@@ -48,13 +50,28 @@ cp /etc/resolv.conf "$root/etc/resolv.conf"
 mount -t proc proc "$root/proc"
 # shellcheck disable=SC2086 # lists of words
 chroot "$root" sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends "$@" && apt-get clean' apt \
-  $KERNEL initramfs-tools extlinux netplan.io systemd-resolved rsync ${PROGRAMS:-} > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+  $KERNEL initramfs-tools extlinux netplan.io systemd-resolved rsync > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+
+# This machine's certificate authorities: registries may be reached by way of one of its own.
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/registries.crt"
+echo 'cafile=/etc/ssl/registries.crt' > "$root/root/.npmrc"
+
+if [ -n "${PREPARED:-}" ]; then
+  for folder in vagrant scripts; do
+    mkdir "$root/mnt/$folder"
+    mount --bind "$here/../../$folder" "$root/mnt/$folder"
+  done
+  chroot "$root" sh -eu -c 'sh /mnt/vagrant/provision/machine.sh master
+    sh /mnt/vagrant/provision/node.sh /mnt/vagrant/cache/podwire.tgz package' > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+  for folder in vagrant scripts; do
+    umount "$root/mnt/$folder"
+    rmdir "$root/mnt/$folder"
+  done
+  # systemctl needs no running systemd for this.
+  for service in nginx redis-server; do systemctl --root="$root" disable -q "$service"; done
+fi
 umount "$root/proc"
-rm "$root/usr/sbin/policy-rc.d"
-# systemctl needs no running systemd for this.
-for service in nginx redis-server iperf3; do
-  if [ -e "$root/lib/systemd/system/$service.service" ]; then systemctl --root="$root" disable -q "$service"; fi
-done
+rm -f "$root/usr/sbin/policy-rc.d"
 
 # As Vagrant wants it.
 chroot "$root" useradd --create-home --shell /bin/bash vagrant
@@ -95,9 +112,6 @@ network:
 END
 chmod 600 "$root/etc/netplan/01-netcfg.yaml"
 ln -sf /run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
-# This machine's certificate authorities: registries may be reached by way of one of its own.
-cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/registries.crt"
-echo 'cafile=/etc/ssl/registries.crt' > "$root/root/.npmrc"
 echo 'LABEL=box / ext4 errors=remount-ro 0 1' > "$root/etc/fstab"
 
 echo "disk"

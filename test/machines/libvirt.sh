@@ -47,7 +47,8 @@ END
     sleep 0.5
   done
   echo ready > "$state/ready"
-  exec sleep infinity
+  # Not exec: the first process has to bury the orphans, or libvirt waits for a qemu that is dead.
+  sleep infinity
 }
 
 up() {

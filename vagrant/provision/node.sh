@@ -1,14 +1,25 @@
 #!/bin/sh
 # Third step on every node, as root: installs podwire's package and its services.
+#   sh node.sh FILE package                the package alone
 #   sh node.sh FILE master NAME ADDRESS
 #   sh node.sh FILE node NAME ADDRESS https://MASTER:6443 TOKEN CA-HASH
 # May be repeated: a node that has joined stays joined.
 set -eu
-package=${1:?package} role=${2:?master or node} name=${3:?name} address=${4:?address}
+package=${1:?package} role=${2:?master or node}
+if [ "$role" != package ]; then name=${3:?name} address=${4:?address}; fi
 export npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
 
-npm install --global --loglevel=error "$package"
+# The same package once more is no work: on emulated machines npm takes a quarter of an hour.
+installed=$(npm root --global)/podwire/.package
+sum=$(sha256sum < "$package")
+if [ "$(cat "$installed" 2> /dev/null)" = "$sum" ]; then
+  echo "podwire: this package is installed already"
+else
+  npm install --global --loglevel=error "$package"
+  echo "$sum" > "$installed"
+fi
 case $role in
+  package) exit 0 ;;
   master) podwire install --role master --node "$name" --address "$address" ;;
   node)
     podwire install --role node --node "$name" --address "$address" \
