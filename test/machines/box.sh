@@ -57,6 +57,9 @@ cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/registries.crt"
 echo 'cafile=/etc/ssl/registries.crt' > "$root/root/.npmrc"
 
 if [ -n "${PREPARED:-}" ]; then
+  # resolved's package has made it a link to what runs only in the machine.
+  rm -f "$root/etc/resolv.conf"
+  cp /etc/resolv.conf "$root/etc/resolv.conf"
   for folder in vagrant scripts; do
     mkdir "$root/mnt/$folder"
     mount --bind "$here/../../$folder" "$root/mnt/$folder"
