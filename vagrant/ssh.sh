@@ -68,7 +68,7 @@ for node in $NODES; do
     line=master joining=
   else
     line=node
-    joining="https://$(address_of k8s-master):6443 $(remote k8s-master podwire token create --ttl 15m --description "$node" < /dev/null)"
+    joining="https://$(address_of k8s-master):6443 $(remote k8s-master podwire token create --ttl 1h --description "$node" < /dev/null)"
   fi
   remote "$node" "env $proxies sh $there/vagrant/provision/node.sh $there/podwire.tgz $line $node $(address_of "$node") $joining" < /dev/null
 done

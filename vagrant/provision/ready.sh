@@ -5,7 +5,7 @@ set -eu
 count=${1:?how many nodes} user=${2:-}
 export KUBECONFIG=/var/lib/podwire/apiserver/admin.kubeconfig
 
-deadline=$(($(date +%s) + ${READY_SECONDS:-180}))
+deadline=$(($(date +%s) + ${READY_SECONDS:-600}))
 ready() { kubectl get node --no-headers 2> /dev/null | awk '$2 == "Ready"' | wc -l; }
 until [ "$(ready)" -ge "$count" ]; do
   if [ "$(date +%s)" -ge "$deadline" ]; then
