@@ -9,8 +9,8 @@ import { ipv4Address } from "./arguments.js";
 import { checkJoinLine, type JoinLine, joinedKubeconfig } from "./join.js";
 import { createToken } from "./token.js";
 
-/** The first start makes keys and reads schemas: seconds, on a slow machine many. */
-const SERVER_TIMEOUT_MS = 120_000;
+/** The first start makes keys and reads schemas: seconds; an emulated machine on a busy host took seven minutes. */
+const SERVER_TIMEOUT_MS = 900_000;
 const OWN_TOKEN_SECONDS = 600;
 
 interface Options {
