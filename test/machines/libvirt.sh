@@ -87,7 +87,8 @@ left() {
       virsh -q -c qemu:///system vol-list $pool | grep -v _vagrant_box_image_
     done
     ip -brief link show type bridge
-    pgrep -a "qemu-system|dnsmasq"
+    pgrep -a qemu-system
+    pgrep -a dnsmasq
   ' | grep . || :)
   [ -z "$found" ] || { echo "left: $found" >&2; exit 1; }
   echo "nothing is left"
