@@ -11,6 +11,8 @@ import { createToken } from "./token.js";
 
 /** The first start makes keys and reads schemas: seconds; an emulated machine on a busy host took seven minutes. */
 const SERVER_TIMEOUT_MS = 900_000;
+/** After which time it is said that, and what, is waited for. */
+const SERVER_PATIENCE_MS = 10_000;
 const OWN_TOKEN_SECONDS = 600;
 
 interface Options {
@@ -107,7 +109,9 @@ function joinLineOf({ role, server, token, caHash }: Options): JoinLine | null {
 /** Until the API server hands out its CA. */
 async function waitForServer(url: string): Promise<void> {
   const { request } = await import("node:https");
-  const deadline = performance.now() + SERVER_TIMEOUT_MS;
+  const start = performance.now();
+  const where = `${url}; what it says: journalctl -u podwire-apiserver -n 50`;
+  let told = false;
   const answers = () =>
     new Promise<boolean>((resolve) => {
       // Whose certificate it is does not matter yet: joining checks it against the CA's hash.
@@ -124,10 +128,12 @@ async function waitForServer(url: string): Promise<void> {
       asked.end();
     });
   while (!(await answers())) {
-    if (performance.now() > deadline)
-      throw new Error(
-        `the API server does not answer at ${url}; what it says: journalctl -u podwire-apiserver -n 50`,
-      );
+    const waited = performance.now() - start;
+    if (waited > SERVER_TIMEOUT_MS) throw new Error(`the API server does not answer at ${where}`);
+    if (waited > SERVER_PATIENCE_MS && !told) {
+      told = true;
+      process.stderr.write(`Still waiting for the API server at ${where}\n`);
+    }
     await sleep(200);
   }
 }

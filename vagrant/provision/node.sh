@@ -9,7 +9,7 @@ package=${1:?package} role=${2:?master or node}
 if [ "$role" != package ]; then name=${3:?name} address=${4:?address}; fi
 export npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
 
-# The same package once more is no work: on emulated machines npm takes a quarter of an hour.
+# The same package once more is no work: on emulated machines npm takes minutes.
 installed=$(npm root --global)/podwire/.package
 sum=$(sha256sum < "$package")
 if [ "$(cat "$installed" 2> /dev/null)" = "$sum" ]; then
