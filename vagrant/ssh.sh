@@ -4,7 +4,7 @@
 # The ssh config (default: ssh's own) has to know k8s-master and k8s-worker01 to 03, and pc if there is one, as
 # users that are root or may sudo without a password. Their addresses on the LAN are the walkthrough's, or those of
 # ADDRESSES="192.168.2.30 192.168.2.31 …". -p takes a package that npm pack has made; without it the master
-# builds one. May be repeated.
+# builds one. PODWIRE_PROFILE and PODWIRE_K3S_VERSION are the Vagrantfile's. May be repeated.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 NODES="k8s-master k8s-worker01 k8s-worker02 k8s-worker03"
@@ -36,7 +36,7 @@ address_of() {
   done
 }
 there=/var/tmp/podwire-setup
-proxies="http_proxy=${http_proxy:-} https_proxy=${https_proxy:-} no_proxy=${no_proxy:-}"
+proxies="http_proxy=${http_proxy:-} https_proxy=${https_proxy:-} no_proxy=${no_proxy:-} PODWIRE_PROFILE=${PODWIRE_PROFILE:-podwire} PODWIRE_K3S_VERSION=${PODWIRE_K3S_VERSION:-}"
 
 # Sources, scripts and cache; the working copy's own products stay here.
 tar -C "$here/.." --exclude=./node_modules --exclude=./build --exclude='./dist*' --exclude=./.git \
@@ -68,8 +68,8 @@ for node in $NODES; do
     line=master joining=
   else
     line=node
-    joining="https://$(address_of k8s-master):6443 $(remote k8s-master podwire token create --ttl 1h --description "$node" < /dev/null)"
+    joining="https://$(address_of k8s-master):6443 $(remote k8s-master "${PODWIRE_PROFILE:-podwire}" token create --ttl 1h --description "$node" < /dev/null)"
   fi
   remote "$node" "env $proxies sh $there/vagrant/provision/node.sh $there/podwire.tgz $line $node $(address_of "$node") $joining" < /dev/null
 done
-remote k8s-master "sh $there/vagrant/provision/ready.sh 4 \${SUDO_USER:-}" < /dev/null
+remote k8s-master "env $proxies sh $there/vagrant/provision/ready.sh 4 \${SUDO_USER:-}" < /dev/null

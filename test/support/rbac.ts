@@ -71,6 +71,30 @@ export function grantsOf(texts: readonly string[], account: { name: string; name
     });
 }
 
+/** Those of the grants that allow a request. */
+export function matchingGrants(
+  grants: readonly Grant[],
+  {
+    verb,
+    group,
+    resource,
+    namespace,
+    name,
+  }: Omit<Grant, "names"> & {
+    /** Of the object; undefined where the request names none. */
+    name: string | undefined;
+  },
+): Grant[] {
+  return grants.filter(
+    (grant) =>
+      grant.verb === verb &&
+      grant.group === group &&
+      grant.resource === resource &&
+      (grant.namespace === undefined || grant.namespace === namespace) &&
+      (grant.names === undefined || (name !== undefined && grant.names.includes(name))),
+  );
+}
+
 /** A KubeApi that does for an account what it may, and rejects with Forbidden what it may not. */
 export class RbacKube implements KubeApi {
   private readonly used = new Set<Grant>();
@@ -144,14 +168,7 @@ export class RbacKube implements KubeApi {
     subresource?: string,
   ): void {
     const resource = subresource === undefined ? plural : `${plural}/${subresource}`;
-    const matching = this.grants.filter(
-      (grant) =>
-        grant.verb === verb &&
-        grant.group === group &&
-        grant.resource === resource &&
-        (grant.namespace === undefined || grant.namespace === namespace) &&
-        (grant.names === undefined || (name !== undefined && grant.names.includes(name))),
-    );
+    const matching = matchingGrants(this.grants, { verb, group, resource, namespace, name });
     for (const grant of matching) this.used.add(grant);
     if (matching.length > 0) return;
     const text = `cannot ${verb} ${group}/${resource} in ${namespace ?? "all namespaces"}`;

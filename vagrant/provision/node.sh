@@ -4,6 +4,8 @@
 #   sh node.sh FILE master NAME ADDRESS
 #   sh node.sh FILE node NAME ADDRESS https://MASTER:6443 TOKEN CA-HASH
 # May be repeated: a node that has joined stays joined.
+# PODWIRE_PROFILE=k3s: k3s.sh does that instead.
+[ "${PODWIRE_PROFILE:-}" != k3s ] || exec sh "$(dirname "$0")/k3s.sh" "$@"
 set -eu
 package=${1:?package} role=${2:?master or node}
 if [ "$role" != package ]; then name=${3:?name} address=${4:?address}; fi

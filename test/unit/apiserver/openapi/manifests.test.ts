@@ -1,7 +1,7 @@
 /** The kinds that the embedded server serves are those that the manifests install on another one. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { parse } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import { CUSTOM_SCHEMAS } from "../../../../src/apiserver/openapi/customSchemas.js";
 import type { Schema } from "../../../../src/apiserver/openapi/schema.js";
 import { findResource } from "../../../../src/apiserver/resources/index.js";
@@ -38,4 +38,23 @@ describe.each([
     expect(fields(served, "spec").sort()).toEqual(fields(installed, "spec").sort());
     expect(served.required).toEqual(installed.required);
   });
+});
+
+test("MetalLB's kinds have the names, the status and the columns that they have here", () => {
+  const file = new URL("../../../../manifests/metallb/crd.yaml", import.meta.url);
+  const kinds = parseAllDocuments(readFileSync(file, "utf8")).map((each) => each.toJS());
+  expect(kinds.map(({ metadata }) => metadata.name)).toEqual([
+    "ipaddresspools.metallb.io",
+    "l2advertisements.metallb.io",
+  ]);
+  for (const { spec } of kinds) {
+    const [version] = spec.versions;
+    const { columns, ...definition } = findResource(spec.group, spec.names.plural)!;
+    const { kind, listKind, singular } = spec.names;
+    expect(definition).toMatchObject({ kind, listKind, singular, version: version.name, namespaced: true });
+    expect(definition.subresources.status).toBe("status" in version.subresources);
+    const names = columns.map(({ name }) => name);
+    for (const { name } of version.additionalPrinterColumns) expect(names).toContain(name);
+    expect(version.schema.openAPIV3Schema.properties.spec["x-kubernetes-preserve-unknown-fields"]).toBe(true);
+  }
 });
