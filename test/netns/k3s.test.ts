@@ -20,6 +20,8 @@ const SERVER = `https://${MASTER.address}:6443`;
 const JOIN_TOKEN = "K10abc::0123.456789";
 /** What npm is given, which is played. */
 const PACKAGE = `${ROOT}package.json`;
+/** The folder on the machines. */
+const VAGRANT = "/usr/local/src/podwire/vagrant";
 /** Of the API server behind the front. */
 const INNER_PORT = 7443;
 
@@ -49,14 +51,14 @@ let relay: Relay;
 const PLAYED: Readonly<Record<string, string>> = {
   "/usr/local/sbin/npm": `case $1 in
   root) echo /usr/local/lib/node_modules ;;
-  install) mkdir -p /usr/local/lib/node_modules && ln -sfn ${ROOT} /usr/local/lib/node_modules/podwire ;;
+  install) mkdir -p /usr/local/lib/node_modules/podwire && cp -r ${ROOT}manifests /usr/local/lib/node_modules/podwire ;;
 esac`,
   // What doctor finds is the test machine's own business.
   "/usr/local/bin/podwire": `[ "$1" != doctor ] || exit 0
 exec ${process.execPath} ${ROOT}dist/cli/main.js "$@"`,
   "/usr/local/sbin/systemctl": `echo "systemctl $*" >> /run/told`,
   // What it starts writes a kubeconfig, and unpacks plugins of CNI.
-  [`${ROOT}vagrant/cache/k3s-install.sh`]: `echo "install $*" >> /run/told
+  [`${VAGRANT}/cache/k3s-install.sh`]: `echo "install $*" >> /run/told
 env | grep -E '^(INSTALL_)?K3S_' | sort >> /run/told
 data=/var/lib/rancher/k3s
 mkdir -p /etc/rancher/k3s $data/agent $data/data/1/bin && ln -sfn $data/data/1 $data/data/current
@@ -66,7 +68,7 @@ case $1 in
   agent) cp ${admin} $data/agent/kubelet.kubeconfig ;;
 esac`,
   // Kinds that the API server has not are left out; a Secret for an account gets its token, as a controller does it.
-  [`${ROOT}vagrant/cache/k3s`]: `[ "$1 $2" = "kubectl --kubeconfig" ] || { echo "not played: $*" >&2; exit 1; }
+  [`${VAGRANT}/cache/k3s`]: `[ "$1 $2" = "kubectl --kubeconfig" ] || { echo "not played: $*" >&2; exit 1; }
 config=$3; shift 3
 kubectl() { KUBECACHEDIR=/run/kubectl command kubectl --kubeconfig "$config" "$@"; }
 for last; do :; done
@@ -90,6 +92,8 @@ esac`,
 
 async function start({ name }: (typeof NODES)[number]): Promise<TestMachine> {
   const machine = await TestMachine.start(net, `${net.prefix}-${name}`, name);
+  await machine.runOrThrow("mkdir", "-p", VAGRANT);
+  await machine.runOrThrow("cp", "-r", `${ROOT}vagrant/provision`, VAGRANT);
   for (const [path, text] of Object.entries(PLAYED)) {
     const file = join(shared, "played");
     writeFileSync(file, `#!/bin/sh\n${text}\n`);
@@ -106,7 +110,7 @@ const provision = (machine: TestMachine, script: string, ...args: string[]) =>
     "PODWIRE_PROFILE=k3s",
     "PODWIRE_K3S_VERSION=v1.32.4+k3s1",
     "sh",
-    `${ROOT}vagrant/provision/${script}.sh`,
+    `${VAGRANT}/provision/${script}.sh`,
     ...args,
   );
 const told = async (machine: TestMachine) =>

@@ -22,7 +22,7 @@ manifests=$(npm root --global)/podwire/manifests
 
 # Waits until a command succeeds.
 await() {
-  deadline=$(($(date +%s) + ${K3S_SECONDS:-600}))
+  deadline=$(($(date +%s) + ${READY_SECONDS:-600}))
   until "$@"; do
     if [ "$(date +%s)" -ge "$deadline" ]; then
       echo "k3s.sh: no success of: $*; see journalctl -u k3s -u k3s-agent -n 50" >&2
