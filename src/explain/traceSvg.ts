@@ -18,6 +18,8 @@ const ARROW = 26;
 /** Characters that fit a box, in normal and in small letters (sans-serif, 12 and 11 px). */
 const CHARACTERS = 41;
 const SMALL_CHARACTERS = 45;
+/** Pixels that a letter of a heading takes at most, on the average of a line. */
+const HEAD_LETTER = 7.8;
 
 const STYLE = `
   .page { fill: #ffffff } .lane { stroke: #d0d7de; stroke-dasharray: 3 4 }
@@ -41,8 +43,15 @@ export function traceSvg(trace: Trace): string {
   const parts: string[] = [];
   const width = 2 * MARGIN + lanes.length * LANE_WIDTH;
   const title = `${trace.from} → ${trace.to}: ${textOf(trace.request.packet)}`;
-  parts.push(text(MARGIN, MARGIN + 12, "head", title));
-  let y = MARGIN + 12 + 2 * LINE;
+  const head = (content: string, top: number): number => {
+    const lines = wrapped(content, Math.floor((width - 2 * MARGIN) / HEAD_LETTER));
+    lines.forEach((each, n) => {
+      parts.push(text(MARGIN, top + n * LINE, "head", each));
+    });
+    return lines.length * LINE;
+  };
+  let y = MARGIN + 12;
+  y += head(title, y) + LINE;
   lanes.forEach((lane, n) => {
     parts.push(text(center(n), y, "head", lane, "middle"));
   });
@@ -50,8 +59,7 @@ export function traceSvg(trace: Trace): string {
   y = top + GAP;
   for (const [heading, { steps }] of ways) {
     if (heading !== "") {
-      parts.push(text(MARGIN, y + LINE, "head", heading));
-      y += 2 * LINE + GAP;
+      y += head(heading, y + LINE) + LINE + GAP;
     }
     for (const [n, step] of steps.entries()) {
       const before = steps[n - 1];
@@ -64,12 +72,8 @@ export function traceSvg(trace: Trace): string {
       y += height + GAP;
     }
   }
-  const verdict = wrapped(verdictText(trace), Math.floor((width - 2 * MARGIN) / 6.5));
   const bottom = y;
-  verdict.forEach((each, n) => {
-    parts.push(text(MARGIN, y + (n + 1) * LINE, "head", each));
-  });
-  y += (verdict.length + 1) * LINE;
+  y += head(verdictText(trace), y + LINE) + LINE;
   const lines = lanes.map(
     (_, n) => `<line class="lane" x1="${center(n)}" y1="${top}" x2="${center(n)}" y2="${bottom}"/>`,
   );

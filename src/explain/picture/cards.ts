@@ -259,10 +259,12 @@ function vtepShapes(node: TopologyNode, x: number, y: number, height: number): S
   ];
 }
 
-function socketShapes({ name, address, vtep, owns }: TopologyNode, x: number, middle: number): Shape[] {
+function socketShapes(node: TopologyNode, x: number, middle: number): Shape[] {
+  const { name, address, vtep } = node;
   const ref = `lan:${name}`;
   const centre = x + SOCKET_WIDTH / 2;
   return [
+    ...ownedShapes(node, x, middle + SOCKET_HEIGHT / 2),
     {
       kind: "rect",
       ref,
@@ -282,14 +284,40 @@ function socketShapes({ name, address, vtep, owns }: TopologyNode, x: number, mi
       paint: "muted",
       ref,
     }),
-    ...owns.slice(0, 3).map((owned, n) =>
-      text(centre - 4, middle + SOCKET_HEIGHT / 2 + 15 + n * 14, `+ ${owned}`, {
-        anchor: "middle",
-        size: SMALL,
-        bold: true,
-        ref: `vip:${owned}`,
-      }),
-    ),
+  ];
+}
+
+/** Lines of load-balancer addresses below a socket. */
+const OWNED_LINES = 3;
+
+/** A plate that hangs from a socket: the load-balancer addresses that the node answers for. */
+function ownedShapes({ name, owns }: TopologyNode, x: number, top: number): Shape[] {
+  if (owns.length === 0) return [];
+  const listed = owns.length > OWNED_LINES ? OWNED_LINES - 1 : owns.length;
+  const centre = x + SOCKET_WIDTH / 2;
+  const line = (n: number, content: string, more: Parameters<typeof text>[3]) =>
+    text(centre, top + 15 + n * 14, content, { anchor: "middle", size: SMALL, ...more });
+  const lines = [
+    line(0, "answers for", { paint: "muted" }),
+    ...owns.slice(0, listed).map((owned, n) => line(n + 1, owned, { bold: true, ref: `vip:${owned}` })),
+    ...(owns.length > listed
+      ? [line(listed + 1, `and ${owns.length - listed} more`, { paint: "muted" })]
+      : []),
+  ];
+  return [
+    {
+      kind: "rect",
+      ref: `lan:${name}`,
+      x: x + 6,
+      y: top - 6,
+      width: SOCKET_WIDTH - 12,
+      height: 6 + 15 + (lines.length - 1) * 14 + 6,
+      radius: 6,
+      fill: "paper",
+      stroke: "lan",
+      strokeWidth: 1,
+    },
+    ...lines,
   ];
 }
 

@@ -494,10 +494,18 @@ function keysOf({ services, grouped, omitted }: Selection, paints: ReadonlyMap<s
     paint,
     width,
   });
+  const block: Shape = { kind: "text", x: 1, y: 11, text: "…/26", size: 10, paint: "muted" };
   const dot: Shape = { kind: "rect", x: 9, y: 2, width: 10, height: 10, radius: 3, fill: "muted" };
   return [
-    ...(grouped ? [{ sign: [dot], label: "a pod" }] : [{ sign: sign("pod", "podEdge"), label: "pod" }]),
-    ...(grouped ? [] : [{ sign: sign("overlaySoft", "overlay"), label: "VXLAN device: end of the tunnels" }]),
+    ...(grouped
+      ? [
+          { sign: [dot], label: "a pod" },
+          { sign: [block], label: "addresses of a node's pods" },
+        ]
+      : [
+          { sign: sign("pod", "podEdge"), label: "pod" },
+          { sign: sign("overlaySoft", "overlay"), label: "VXLAN device: end of the tunnels" },
+        ]),
     { sign: sign("lanSoft", "lan"), label: "the LAN between the nodes" },
     ...(grouped
       ? []

@@ -79,13 +79,19 @@ export function select(topology: Topology, options: SelectionOptions = {}): Sele
   const services = (step === "overlay" ? [] : topology.services.filter(fits)).sort(
     (a, b) => firstPod(topology, a) - firstPod(topology, b),
   );
+  const shown = services.slice(0, MOST_SERVICES);
+  const addresses = new Set(shown.flatMap(({ loadBalancer }) => loadBalancer.map(({ address }) => address)));
   const pods = topology.nodes.reduce((sum, node) => sum + shownPods(node).length, 0);
   return {
     step,
     title: TITLES[step][0],
     subtitle: TITLES[step][1],
-    nodes: topology.nodes,
-    services: services.slice(0, MOST_SERVICES),
+    // Of what they answer for, that of Services in the picture.
+    nodes: topology.nodes.map((node) => ({
+      ...node,
+      owns: node.owns.filter((address) => addresses.has(address)),
+    })),
+    services: shown,
     omitted: Math.max(0, services.length - MOST_SERVICES),
     grouped: topology.nodes.length > MOST_NODES || pods > MOST_PODS,
   };

@@ -119,6 +119,21 @@ describe("the walkthrough", () => {
     );
   });
 
+  test("a node's socket names the addresses that it answers for, where their Services are shown", async () => {
+    const owners = Object.fromEntries(["36", "37", "38"].map((n) => [`192.168.2.${n}`, "k8s-worker02"]));
+    const shape = shapeOf(STEP_SERVICES.loadbalancer);
+    const cluster = topologyOf(clusterOf(shape), liveOf(shape, owners));
+    const said = texts(await drawTopology(cluster, { step: "loadbalancer" }));
+    expect(said.filter((text) => text === "answers for")).toHaveLength(1);
+    for (const owned of Object.keys(owners)) expect(said).toContain(owned);
+    const [{ name }] = STEP_SERVICES.loadbalancer;
+    const one = texts(await drawTopology(cluster, { step: "loadbalancer", services: [name] }));
+    expect(one).toContain("192.168.2.36");
+    expect(one).not.toContain("192.168.2.37");
+    for (const step of ["overlay", "clusterip", "nodeport"] as const)
+      expect(texts(await drawTopology(cluster, { step })), step).not.toContain("answers for");
+  });
+
   test("an address that is still pending says so, and nothing leads to it", async () => {
     const pending = STEP_SERVICES.loadbalancer.map(({ address: _, ...service }) => service);
     const scene = await draw("loadbalancer", pending);

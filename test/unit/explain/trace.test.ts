@@ -448,8 +448,13 @@ describe("output", () => {
     const hostile = { ...result, from: '<script>"&' };
     const svg = traceSvg(hostile);
     expect(svg).toMatch(/^<svg [^>]*width="\d+" height="\d+"/);
-    expect(svg).not.toContain("<script");
     const lanes = new Set([...result.request.steps, ...result.reply!.steps].map(({ lane }) => lane));
+    expect(svg).not.toContain("<script");
+    // Headings are as wide as the picture at most: a bold letter of 12 px has 7.8 px or less.
+    const [, width] = /^<svg [^>]*width="(\d+)"/.exec(svg)!;
+    const heads = [...svg.matchAll(/class="head"[^>]*>([^<]*)</g)].map(([, head]) => head!);
+    for (const head of heads.filter((each) => !lanes.has(each)))
+      expect(head.replace(/&#\d+;/g, "?").length * 7.8, head).toBeLessThanOrEqual(Number(width) - 48);
     expect(svg.match(/<line class="lane"/g)).toHaveLength(lanes.size);
     const steps = result.request.steps.length + result.reply!.steps.length;
     expect(svg.match(/<rect class="box"/g)).toHaveLength(steps);
