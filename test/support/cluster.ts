@@ -161,7 +161,7 @@ export class TestCluster {
     ]);
     this.api = api;
     await waitFor(() => api.stderr.includes("API server ready") || api.code !== null, {
-      deadlineMs: 30_000,
+      deadlineMs: 60_000,
       what: "API server",
     });
     if (api.code !== null) throw new Error(`the API server ended with ${api.code}:\n${api.stderr}`);

@@ -158,10 +158,16 @@ class Station:
         self.places[request["at"]]["send"].sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
 
     def do_udp(self, request):
-        enter(self.places[request["at"]]["netns"])
+        place, (_, port) = self.places[request["at"]], request["from"]
+        data, to = bytes.fromhex(request["hex"]), tuple(request["to"])
+        if port in place:
+            # The program that listens there.
+            place[port].sendto(data, to)
+            return
+        enter(place["netns"])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
             made.bind(tuple(request["from"]))
-            made.sendto(bytes.fromhex(request["hex"]), tuple(request["to"]))
+            made.sendto(data, to)
 
     def do_arp(self, request):
         asking = self.places[request["at"]]["frame"]
