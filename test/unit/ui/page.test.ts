@@ -2,14 +2,15 @@
  * The page in a real browser (Debian's chromium): it loads, shows the cluster, follows it, draws a trace,
  * has no error and asks nobody but its server. Screenshots are kept in test-output/ui.
  */
-import { existsSync, mkdirSync } from "node:fs";
-import { type Browser, chromium, type Page } from "playwright-core";
+import { mkdirSync } from "node:fs";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ENDPOINTSLICES, PODS } from "../../../src/kube/resources.js";
 import type { EndpointSlice, Pod } from "../../../src/kube/types.js";
 import type { Traced } from "../../../src/ui/pathView.js";
 import type { NodeCounters } from "../../../src/ui/traffic.js";
 import type { Tracer } from "../../../src/ui/UiServer.js";
+import { BROWSER, launchBrowser, type OpenPage, openPage } from "../../support/browser.js";
 import {
   type ClusterShape,
   clusterOf,
@@ -20,8 +21,6 @@ import {
 } from "../../support/topology.js";
 import { compilePage, createWithStatus, OUTPUT, servePage, type TestPage } from "../../support/ui.js";
 
-const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-const executablePath = BROWSERS.find(existsSync);
 const SHOTS = `${OUTPUT}/ui`;
 
 const SHAPE: ClusterShape = {
@@ -33,42 +32,18 @@ const SHAPE: ClusterShape = {
 let modules: string;
 let browser: Browser;
 
-test("a browser is there (sh scripts/setup.sh test)", () => expect(executablePath).toBeDefined());
+test("a browser is there (sh scripts/setup.sh test)", () => expect(BROWSER).toBeDefined());
 
-describe.skipIf(executablePath === undefined)("the page", () => {
+describe.skipIf(BROWSER === undefined)("the page", () => {
   beforeAll(async () => {
     mkdirSync(SHOTS, { recursive: true });
     modules = compilePage();
-    // Its own sandbox needs rights that root in a container does not have.
-    browser = await chromium.launch({ executablePath: executablePath!, args: ["--no-sandbox"] });
+    browser = await launchBrowser();
   });
   afterAll(() => browser?.close());
 
-  /** Opens the page; what goes wrong in it is in `problems`. */
-  async function open(
-    served: TestPage,
-    options: { hash?: string; colorScheme?: "light" | "dark"; width?: number } = {},
-  ): Promise<{ page: Page; problems: string[] }> {
-    const { hash = "", colorScheme = "light", width = 1600 } = options;
-    const context = await browser.newContext({ colorScheme, viewport: { width, height: 1000 } });
-    onTestFinished(() => context.close());
-    const problems: string[] = [];
-    const page = await context.newPage();
-    page.on("console", (message) => {
-      if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
-    });
-    page.on("pageerror", (error) => problems.push(error.message));
-    page.on("request", (request) => {
-      if (!request.url().startsWith(`${served.address}/`) && !request.url().startsWith("data:"))
-        problems.push(`asks ${request.url()}`);
-    });
-    page.on("requestfailed", (request) => {
-      // The stream ends with the page.
-      if (!request.url().endsWith("/api/events")) problems.push(`failed: ${request.url()}`);
-    });
-    await page.goto(`${served.address}/#${hash}`);
-    await page.locator("svg.picture").waitFor();
-    return { page, problems };
+  function open({ address }: TestPage, options?: Parameters<typeof openPage>[2]): Promise<OpenPage> {
+    return openPage(browser, address, options);
   }
 
   async function serve(shape = SHAPE, trace?: Tracer): Promise<TestPage> {
