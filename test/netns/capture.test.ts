@@ -209,13 +209,15 @@ describe.skipIf(why !== "").each([1, 2] as const)(`podwire capture, %s threads${
 
   it("streams into tshark, and ends after a number of packets", async () => {
     const podwire = `"${process.execPath}" "${PODWIRE}" capture --state-dir "${agent.stateDir}"`;
-    const pipe = `${podwire} -c 4 -w - ${`--filter 'icmp and host ${b1}'`} | tshark -r - ${TSHARK.join(" ")}`;
+    const pipe = `${podwire} -c 6 -w - ${`--filter 'icmp and host ${b1}'`} | tshark -r - ${TSHARK.join(" ")}`;
     const running = net.spawn("", "sh", ["-c", pipe]);
     await waitFor(() => running.stderr.includes("capturing inner on node-a"), { what: "capture" });
     await ping(net, lan.pod.a1!, b1);
     expect(await running.exited, running.stderr).toBe(0);
-    expect(packetsOf(running.stdout).map(({ outbound }) => outbound)).toEqual([false, true, false, true]);
-    expect(running.stderr).toContain("4 packets captured, 0 lost");
+    // Three requests and three answers, in whichever order they passed.
+    const outbound = packetsOf(running.stdout).filter((packet) => packet.outbound);
+    expect(outbound).toHaveLength(3);
+    expect(running.stderr).toContain("6 packets captured, 0 lost");
   });
 
   it("one at a time, and one that is killed makes room", async () => {

@@ -39,8 +39,9 @@ export async function openPage(
       problems.push(`asks ${request.url()}`);
   });
   page.on("requestfailed", (request) => {
-    // The stream ends with the page.
-    if (!request.url().endsWith("/api/events")) problems.push(`failed: ${request.url()}`);
+    // The page gives up a question when it asks another, and the stream with itself.
+    const why = request.failure()?.errorText ?? "";
+    if (why !== "net::ERR_ABORTED") problems.push(`failed: ${request.url()} ${why}`);
   });
   await page.goto(`${address}/#${hash}`);
   await page.locator("svg.picture").waitFor();

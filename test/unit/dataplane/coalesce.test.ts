@@ -192,15 +192,19 @@ describe("merging TCP", () => {
     );
   });
 
-  it.each<[string, Uint8Array]>([
+  it.each<[string, Uint8Array, Uint8Array?]>([
     ["an acknowledgement without payload", part(1, {}, 0)],
     ["a FIN", part(1, { flags: ACK | FIN })],
     ["IPv4 options", part(1, { options: hex("94040000") })],
     ["a fragment", part(1, { fragment: 0x2000 })],
-    ["a later fragment", ipv4({ ...FLOW, protocol: TCP, fragment: 5 }, counting(100))],
-  ])("nothing overtakes %s", (_, odd) => {
+    [
+      "a later fragment",
+      ipv4({ ...FLOW, protocol: TCP, fragment: 5 }, counting(100)),
+      part(2, { id: 0x1234, fragment: 0x2000 }, 20),
+    ],
+  ])("nothing overtakes %s", (_, odd, first) => {
     // Part 1 follows part 0 whatever came in between; it must not join it.
-    const packets = [part(0), odd, part(1)];
+    const packets = [...(first === undefined ? [] : [first]), part(0), odd, part(1)];
     const node = new TestNode();
     for (const packet of packets) node.fromWorker01(packet);
     const { sent } = node.run();

@@ -310,15 +310,21 @@ const FIXTURES: Fixture[] = [
     ],
   },
   {
-    description: "a later fragment has no transport header and needs none",
+    description: "a later fragment to another node has no transport header and needs none",
     arrives: (n) =>
-      n.fromPod(ipv4({ source: pod, destination: otherPod, protocol: 6, fragment: 0x2003 }, counting(8))),
+      n.fromPod(ipv4({ source: pod, destination: WORKER01.pod, protocol: 6, fragment: 0x2003 }, counting(8))),
     verdict: "forwarded",
     leaves: [
-      toTap(
-        OTHER_POD_PORT,
-        ipv4({ source: pod, destination: otherPod, protocol: 6, fragment: 0x2003, ttl: 63 }, counting(8)),
-      ),
+      {
+        port: TUNNEL_PORT,
+        bytes: toVtep(
+          WORKER01,
+          ipv4(
+            { source: pod, destination: WORKER01.pod, protocol: 6, fragment: 0x2003, ttl: 63 },
+            counting(8),
+          ),
+        ),
+      },
     ],
   },
   {
