@@ -78,7 +78,7 @@ export class Agents {
     for (const [side] of SIDES)
       this.running.set(
         side,
-        this.launcher.startService(
+        this.launcher.start(
           this.commandLine(side, ["agent", "--config", this.configFile(side)]),
           this.logFile(side),
         ),

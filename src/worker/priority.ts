@@ -1,47 +1,118 @@
 /** The worker threads' claim on the processor. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { setPriority } from "node:os";
 
 /**
- * Nice value of a worker thread (setpriority(2), which on Linux is a thread's own), and of the agent's
- * session. A woken worker must not wait for the time slice of whoever fills the processor: with 0 the
- * mean RTT of a ping was two to three times as long, dominated by a few waits of milliseconds. The
- * least there is, so that this holds beside processes that were themselves raised.
+ * Nice value of a worker thread (setpriority(2), which on Linux is a thread's own). A woken worker must
+ * not wait for the time slice of whoever fills the processor: with 0 the mean RTT of a ping was two to
+ * three times as long, dominated by a few waits of milliseconds. The least there is, so that this holds
+ * beside processes that were themselves raised.
  */
 const NICE = -20;
-const AUTOGROUP = "/proc/self/autogroup";
+/** Milliseconds after its time that a thread comes back at the earliest for its session to be raised. */
+export const LATE_MS = 40;
+/** Milliseconds without such a delay after which it is as before. */
+export const CALM_MS = 10_000;
 
-/**
- * Puts the calling thread before what else runs on the node, as far as the kernel allows (CAP_SYS_NICE);
- * never throws, for it works without.
- *
- * With autogroups (sched(7)) a thread's nice value counts only among its own session, and sessions share
- * the processors alike: beside a dozen busy ones a thread of nice -20 was seen to wait for seconds, and
- * its node was taken for dead. So the session is raised too, where it is the agent's own: a pod's
- * processes have sessions of their own. Where systemd puts services into groups of processor time,
- * autogroups have no say; there the unit's CPUWeight= does it.
- */
-export function raisePriority(): void {
-  attempt(() => setPriority(NICE));
-  if (leadsSession()) attempt(() => writeFileSync(AUTOGROUP, String(NICE)));
+/** Puts the calling thread before others of its session, where it may (CAP_SYS_NICE). Never throws. */
+export function raiseThread(): void {
+  try {
+    setPriority(NICE);
+  } catch {
+    // It works without.
+  }
 }
 
-/** Whether this process is the first of its session: nobody else's processes are in it then. */
-function leadsSession(): boolean {
+/** What sets a session's nice value. */
+export interface Session {
+  /** @param nice -20 to 19, as of setpriority(2); never throws */
+  renice(nice: number): void;
+  close(): void;
+}
+
+/**
+ * The agent's session, raised above others while the thread is kept from the processor.
+ *
+ * With autogroups (sched(7)) a thread's nice value counts among its own session only, and sessions share
+ * the processors alike: beside a dozen busy ones a thread of nice -20 waited for up to seconds, and its
+ * node was taken for dead. To raise the session for good is no way out: then each packet interrupts who
+ * sends it, trains get short, and throughput is a fraction (64-byte datagrams: a fifth).
+ */
+export class SessionPriority {
+  readonly #session: Session;
+  /** When the thread was last late; meaningless while not raised. */
+  #lateMs = 0;
+  #beforeMs = 0;
+  #first = true;
+  #raised = false;
+
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** Whether the session is raised now. */
+  get raised(): boolean {
+    return this.#raised;
+  }
+
+  /**
+   * To be called after each wait of the thread.
+   *
+   * @param nowMs when it was over, in milliseconds of a monotonic clock, wrapping at 32 bits
+   * @param waitMs how long it was to be at most, in milliseconds
+   */
+  look(nowMs: number, waitMs: number): void {
+    const late = ((nowMs - this.#beforeMs) | 0) - waitMs;
+    this.#beforeMs = nowMs;
+    if (this.#first) {
+      this.#first = false;
+    } else if (late >= LATE_MS) {
+      this.#lateMs = nowMs;
+      if (!this.#raised) this.#turn(true, NICE);
+    } else if (this.#raised && ((nowMs - this.#lateMs) | 0) >= CALM_MS) {
+      this.#turn(false, 0);
+    }
+  }
+
+  /** The session is as it was. */
+  release(): void {
+    if (this.#raised) this.#turn(false, 0);
+    this.#session.close();
+  }
+
+  #turn(raised: boolean, nice: number): void {
+    this.#raised = raised;
+    this.#session.renice(nice);
+  }
+}
+
+/**
+ * The session of this process by /proc/self/autogroup, if it is the agent's own, as where systemd or the
+ * lab starts it: a pod's processes have sessions of their own. Does nothing where it is somebody else's,
+ * where the kernel has no autogroups, or without the right to (CAP_SYS_NICE). Where systemd puts services
+ * into groups of processor time autogroups have no say; there the unit's CPUWeight= does it.
+ */
+export function ownSession(): Session {
+  let file = -1;
   try {
     // proc_pid_stat(5): the name in parentheses may hold anything; the session is the fourth after it.
     const stat = readFileSync("/proc/self/stat", "utf8");
     const session = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[3];
-    return Number(session) === process.pid;
+    if (Number(session) === process.pid) file = openSync("/proc/self/autogroup", "w");
   } catch {
-    return false;
+    // No such file.
   }
-}
-
-function attempt(what: () => void): void {
-  try {
-    what();
-  } catch {
-    // No right to, or a kernel without autogroups.
-  }
+  return {
+    renice: (nice) => {
+      try {
+        if (file >= 0) writeSync(file, String(nice));
+      } catch {
+        // No right to.
+      }
+    },
+    close: () => {
+      if (file >= 0) closeSync(file);
+      file = -1;
+    },
+  };
 }

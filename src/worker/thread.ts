@@ -28,7 +28,7 @@ import { CpuDmaLatency, CpuLatency, LATENCY_WINDOW_MS } from "./CpuLatency.js";
 import { EMPTY_TABLES } from "./emptyTables.js";
 import { FlowUpkeep } from "./FlowUpkeep.js";
 import { PeerLiveness } from "./PeerLiveness.js";
-import { raisePriority } from "./priority.js";
+import { ownSession, raiseThread, SessionPriority } from "./priority.js";
 import { ANNOUNCING_THREAD, type Answer, CONTROL_SENT, type Command, type ThreadData } from "./protocol.js";
 
 /** Longest sleep; a wake-up by the event descriptor ends it early. */
@@ -52,6 +52,7 @@ const flows = new FlowTable(
 const upkeep = new FlowUpkeep(flows, data.thread === 0);
 /** Chunks of the service table. */
 const chunks: SharedArrayBuffer[] = [];
+const priority = new SessionPriority(ownSession());
 const latency = new CpuLatency(data.cpuLatency ? new CpuDmaLatency() : null);
 const reports: BreathReports = {
   portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
@@ -197,6 +198,7 @@ function run(): void {
     // A thread that has yielded is not woken by what arrives: it comes back when whoever runs instead
     // gives way, or with the next tick. Under load that makes for long trains, else only for delay.
     const busy = breather.breathe(timeout, timeout === 0 || !latency.underLoad ? 0 : data.spinUs);
+    priority.look(breather.dataplane.nowMs, timeout);
     upkeep.tend(breather.dataplane.nowMs, busy);
     breather.dataplane.standby.tend();
     sharing?.tend(busy);
@@ -215,12 +217,13 @@ function run(): void {
   }
 }
 
-raisePriority();
+raiseThread();
 
 try {
   run();
 } finally {
   latency.release();
+  priority.release();
   io.close();
   data.commands.close();
 }

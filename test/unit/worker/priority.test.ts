@@ -2,33 +2,87 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { CALM_MS, LATE_MS, SessionPriority } from "../../../src/worker/priority.js";
 
 const PRIORITY = fileURLToPath(new URL("../../../dist/worker/priority.js", import.meta.url));
-/** Prints the thread's nice value and its session's, after raising. */
+/** Prints the session's nice value raised and released. */
 const SHOW =
-  `const { raisePriority } = await import(${JSON.stringify(PRIORITY)}); raisePriority();` +
-  `const { getPriority } = await import("node:os"); const { readFileSync } = await import("node:fs");` +
-  `console.log(getPriority(), readFileSync("/proc/self/autogroup", "utf8").trim());`;
+  `const { ownSession } = await import(${JSON.stringify(PRIORITY)}); const session = ownSession();` +
+  `const { readFileSync } = await import("node:fs");` +
+  `const show = () => console.log(readFileSync("/proc/self/autogroup", "utf8").trim());` +
+  `session.renice(-20); show(); session.renice(0); show(); session.close(); session.renice(-20); show();`;
 
 /** This process's session, as the kernel shows it: `/autogroup-N nice M`. */
 function session(): string {
   return readFileSync("/proc/self/autogroup", "utf8").trim();
 }
 
-function show(program: string, ...args: string[]): string {
-  return execFileSync(program, [...args, "--input-type=module", "-e", SHOW], { encoding: "utf8" }).trim();
+function show(program: string, ...args: string[]): string[] {
+  const output = execFileSync(program, [...args, "--input-type=module", "-e", SHOW], { encoding: "utf8" });
+  return output.trim().split("\n");
 }
 
 const allowed = existsSync("/proc/self/autogroup") && process.getuid?.() === 0;
 
-describe.runIf(allowed)("raisePriority", () => {
-  it("raises a session that is the agent's own", () => {
-    expect(show("setsid", "--wait", process.execPath)).toMatch(/^-20 \/autogroup-\d+ nice -20$/);
+describe.runIf(allowed)("ownSession", () => {
+  it("is reniced where it is the agent's own, until it is closed", () => {
+    const nice = show("setsid", "--wait", process.execPath).map((line) => line.split(" ").at(-1));
+    expect(nice).toEqual(["-20", "0", "0"]);
   });
 
-  it("leaves somebody else's session alone", () => {
+  it("is left alone where it is somebody else's", () => {
     const before = session();
-    expect(show(process.execPath)).toBe(`-20 ${before}`);
+    expect(show(process.execPath)).toEqual([before, before, before]);
     expect(session()).toBe(before);
+  });
+});
+
+describe("SessionPriority", () => {
+  const play = (start = 0) => {
+    const said: (number | string)[] = [];
+    const priority = new SessionPriority({
+      renice: (nice) => said.push(nice),
+      close: () => said.push("closed"),
+    });
+    let now = start;
+    /** Waits for at most `most` ms, and comes back after `took`. */
+    const wait = (most: number, took: number) => {
+      now = (now + took) | 0;
+      priority.look(now, most);
+    };
+    wait(100, 5_000_000);
+    return { priority, said, wait };
+  };
+
+  it("is raised by a wait that lasted too long, and by no other", () => {
+    const { priority, said, wait } = play();
+    wait(1000, 1000);
+    wait(0, LATE_MS - 1);
+    wait(100, 100 + LATE_MS - 1);
+    expect(said).toEqual([]);
+    wait(100, 100 + LATE_MS);
+    wait(100, 300);
+    expect(said).toEqual([-20]);
+    expect(priority.raised).toBe(true);
+  });
+
+  it("is as before after a time without, counted from the last", () => {
+    const { said, wait } = play(0x7fff_0000);
+    wait(0, LATE_MS);
+    for (let ms = 0; ms < CALM_MS - 100; ms += 100) wait(100, 100);
+    wait(0, LATE_MS);
+    for (let ms = 0; ms < CALM_MS - 100; ms += 100) wait(100, 100);
+    expect(said).toEqual([-20]);
+    wait(100, 100);
+    expect(said).toEqual([-20, 0]);
+    wait(0, LATE_MS);
+    expect(said).toEqual([-20, 0, -20]);
+  });
+
+  it("is as before when the thread ends", () => {
+    const { priority, said, wait } = play();
+    wait(0, LATE_MS);
+    priority.release();
+    expect(said).toEqual([-20, 0, "closed"]);
   });
 });
