@@ -52,7 +52,8 @@ const flows = new FlowTable(
 const upkeep = new FlowUpkeep(flows, data.thread === 0);
 /** Chunks of the service table. */
 const chunks: SharedArrayBuffer[] = [];
-const priority = new SessionPriority(ownSession());
+// One thread's to say: another would take back what it raised.
+const priority = data.thread === ANNOUNCING_THREAD ? new SessionPriority(ownSession()) : null;
 const latency = new CpuLatency(data.cpuLatency ? new CpuDmaLatency() : null);
 const reports: BreathReports = {
   portFailed: (port, errno) => answer({ report: { type: "portFailed", port, errno } }),
@@ -198,7 +199,7 @@ function run(): void {
     // A thread that has yielded is not woken by what arrives: it comes back when whoever runs instead
     // gives way, or with the next tick. Under load that makes for long trains, else only for delay.
     const busy = breather.breathe(timeout, timeout === 0 || !latency.underLoad ? 0 : data.spinUs);
-    priority.look(breather.dataplane.nowMs, timeout);
+    priority?.look(breather.dataplane.nowMs, timeout);
     upkeep.tend(breather.dataplane.nowMs, busy);
     breather.dataplane.standby.tend();
     sharing?.tend(busy);
@@ -223,7 +224,7 @@ try {
   run();
 } finally {
   latency.release();
-  priority.release();
+  priority?.release();
   io.close();
   data.commands.close();
 }
