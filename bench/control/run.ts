@@ -18,6 +18,7 @@ import { parseIpv4 } from "../../src/model/ipv4.js";
 import { type HostRecord, Reconciler } from "../../src/reconcile/Reconciler.js";
 import { buildTableImage } from "../../src/tables/TableImage.js";
 import type { WorkerControl } from "../../src/worker/control.js";
+import { agentBase } from "../../test/support/agentBase.js";
 import { describeMachine, formatMachine } from "../machine.js";
 import { median } from "../stats.js";
 import { formatNumber, renderTable } from "../table.js";
@@ -305,27 +306,17 @@ class Bench {
 
   private config(): AgentConfig {
     const { podPool, blocks, vteps } = this.overlay.compile();
+    const base = agentBase(nodeName(0), underlayAddress(0));
     return {
-      node: nodeName(0),
-      stateDir: "/nowhere",
-      underlay: { address: underlayAddress(0), port: 4789, vni: 4096, mtu: null },
+      ...base,
       podPool,
       blocks,
       tunnelAddress: tunnelAddress(0),
       vteps,
       pods: this.pods.compile(podPool).pods,
-      serviceHost: null,
       announce: null,
-      metrics: null,
       services: [],
-      dataplane: {
-        tunnelGso: "off",
-        uso: "auto",
-        threads: 1,
-        spinMicroseconds: 50,
-        cpuLatency: "auto",
-        maxFlows: 1024,
-      },
+      dataplane: { ...base.dataplane, tunnelGso: "off" },
     };
   }
 }

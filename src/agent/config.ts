@@ -14,6 +14,7 @@ import { isUnicastMac, vtepMac } from "../desired/mac.js";
 import type { AgentConfig, AnnounceConfig, BfdConfig, ServiceHostConfig } from "../model/AgentConfig.js";
 import { formatCidr, formatIpv4, hasHostBits, networkOf, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { SERVICE_PROTOCOLS, type ServiceProtocol } from "../model/Service.js";
+import { DEFAULT_STATE_DIR } from "../model/stateDir.js";
 import { MAX_PEERS, MAX_PORTS } from "../packet/layout.js";
 import { RESERVED_PORTS } from "../reconcile/Reconciler.js";
 import { ConfigError, type FieldPath, fieldName, type Problem } from "./ConfigError.js";
@@ -27,7 +28,6 @@ import {
   SERVICE_HOST_DEFAULTS,
 } from "./serviceHost.js";
 
-export const DEFAULT_STATE_DIR = "/run/podwire";
 export const DEFAULT_PORT = 4789;
 export const DEFAULT_VNI = 4096;
 /** Least underlay MTU. */

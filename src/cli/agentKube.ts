@@ -10,7 +10,6 @@ import {
   DEFAULT_MAX_FLOWS,
   DEFAULT_METRICS,
   DEFAULT_PORT,
-  DEFAULT_STATE_DIR,
   DEFAULT_VNI,
   FLOW_LIMITS,
   isBfdConfig,
@@ -42,6 +41,7 @@ import type { AgentConfig, BfdConfig, ServiceHostConfig } from "../model/AgentCo
 import type { CniAdd, CniTarget, CniTopic } from "../model/cni.js";
 import { hasHostBits, type Ipv4Prefix, parseCidr, parseIpv4 } from "../model/ipv4.js";
 import { POD_PORT } from "../model/podPort.js";
+import { DEFAULT_STATE_DIR } from "../model/stateDir.js";
 import type { PodAccess } from "../runtime/PodAccess.js";
 import { agentParts, onSignals } from "./agentProcess.js";
 

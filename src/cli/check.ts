@@ -47,7 +47,7 @@ export function checkCommand(sources: CheckSources = SYSTEM): Command {
 
 async function run(options: Options, sources: CheckSources): Promise<void> {
   try {
-    const { DEFAULT_STATE_DIR } = await import("../agent/config.js");
+    const { DEFAULT_STATE_DIR } = await import("../model/stateDir.js");
     const { disagreementText } = await import("../check/disagreement.js");
     const stateDir = options.stateDir ?? DEFAULT_STATE_DIR;
     // Where nobody named an agent, there need not be one.

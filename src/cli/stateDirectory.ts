@@ -1,5 +1,6 @@
 /** Which state directory a command is about. */
-import { DEFAULT_STATE_DIR, readConfig, stateDirOf } from "../agent/config.js";
+import { readConfig, stateDirOf } from "../agent/config.js";
+import { DEFAULT_STATE_DIR } from "../model/stateDir.js";
 
 /** From --state-dir, else from the config file, else the default. Throws a ConfigError. */
 export async function stateDirectory(options: { config?: string; stateDir?: string }): Promise<string> {

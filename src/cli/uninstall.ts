@@ -49,7 +49,7 @@ async function cleanMachine(): Promise<Cleaned> {
     { NetlinkHost },
     { native },
     { sweep },
-    files,
+    { DEFAULT_STATE_DIR },
   ] = await Promise.all([
     import("../agent/cleanup.js"),
     import("../agent/podRuntime.js"),
@@ -57,15 +57,14 @@ async function cleanMachine(): Promise<Cleaned> {
     import("../host/NetlinkHost.js"),
     import("../binding/index.js"),
     import("../install/sweep.js"),
-    import("../install/files.js"),
+    import("../model/stateDir.js"),
   ]);
-  const directory = files.STATE_DIRECTORY;
-  const holder = new StateDir(directory).holder();
+  const holder = new StateDir(DEFAULT_STATE_DIR).holder();
   if (holder !== 0)
     return { done: [], failed: [`an agent runs (process ${holder}), and no unit of ours: stop it first`] };
   const host = new NetlinkHost(native);
-  const pods = await removePods(directory, DEFAULT_RUNTIME_DIR);
-  const { removed, restored, failed } = await cleanup(directory, host, false);
+  const pods = await removePods(DEFAULT_STATE_DIR, DEFAULT_RUNTIME_DIR);
+  const { removed, restored, failed } = await cleanup(DEFAULT_STATE_DIR, host, false);
   const swept = failed.length === 0 ? await sweep(host) : [];
   return {
     done: [

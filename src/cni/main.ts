@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ask } from "../agent/StatusServer.js";
 import type { CniAttached, CniTopic } from "../model/cni.js";
+import { DEFAULT_STATE_DIR } from "../model/stateDir.js";
 import {
   type Call,
   CniError,
@@ -19,8 +20,6 @@ import {
   versionResult,
 } from "./protocol.js";
 
-/** As podwire agent's. */
-const STATE_DIR = "/run/podwire";
 const SOCKET = "cni.sock";
 /** A kubelet gives a sandbox two minutes. */
 const PATIENCE_MS = 90_000;
@@ -51,7 +50,7 @@ async function carryOut({ command, version, stateDir, request }: Call): Promise<
 
 let version = VERSIONS.at(-1)!;
 try {
-  const call = parseCall(process.env, readFileSync(0, "utf8"), STATE_DIR);
+  const call = parseCall(process.env, readFileSync(0, "utf8"), DEFAULT_STATE_DIR);
   if (call.command !== "VERSION") version = call.version;
   const result = await carryOut(call);
   if (result !== null) process.stdout.write(`${JSON.stringify(result)}\n`);

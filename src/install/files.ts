@@ -2,6 +2,7 @@
  * Every path that installing writes, and that the services leave. Pure. Paths are those on the
  * machine; System puts the root directory before them.
  */
+import { DEFAULT_STATE_DIR } from "../model/stateDir.js";
 
 const UNIT_DIRECTORY = "/etc/systemd/system";
 export const APISERVER_UNIT = "podwire-apiserver.service";
@@ -15,8 +16,6 @@ export const AGENT_KUBECONFIG = `${CONFIG_DIRECTORY}/kubeconfig`;
 /** What outlives a reboot: the API server's objects and keys, pods' logs. */
 const DATA_DIRECTORY = "/var/lib/podwire";
 export const ADMIN_KUBECONFIG = `${DATA_DIRECTORY}/apiserver/admin.kubeconfig`;
-/** The agent's state directory. */
-export const STATE_DIRECTORY = "/run/podwire";
 
 export const NETWORKD_DROPIN = "/etc/systemd/networkd.conf.d/podwire.conf";
 /** One of these is there where systemd-networkd is installed. */
@@ -41,7 +40,7 @@ export function unitPath(unit: string): string {
 export const FILES: readonly string[] = [...UNITS.map(unitPath), NETWORKD_DROPIN, CNI_CONFIG, CNI_PLUGIN];
 
 /** Ours alone, with all that is in them. */
-export const DIRECTORIES: readonly string[] = [CONFIG_DIRECTORY, DATA_DIRECTORY, STATE_DIRECTORY];
+export const DIRECTORIES: readonly string[] = [CONFIG_DIRECTORY, DATA_DIRECTORY, DEFAULT_STATE_DIR];
 
 /** Directories of others that installing may have made: removed where they are empty. */
 export const PARENT_DIRECTORIES: readonly string[] = [

@@ -9,6 +9,9 @@
 # (/var/tmp/podwire-libvirt) and in a network namespace called pwl, with a way out by slirp4netns. Needs
 # libvirt-daemon-system, qemu-system-x86, dnsmasq-base, vagrant-libvirt, slirp4netns and iproute2. No systemd.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR
+. "$here/processes.sh"
 state=${PODWIRE_LIBVIRT:-/var/tmp/podwire-libvirt}
 netns=pwl
 
@@ -94,22 +97,13 @@ left() {
   echo "nothing is left"
 }
 
-end() {
-  [ -e "$1" ] || return 0
-  pid=$(cat "$1")
-  kill -TERM "$pid" 2> /dev/null || :
-  for _ in $(seq 50); do
-    kill -0 "$pid" 2> /dev/null || return 0
-    sleep 0.1
-  done
-  kill -KILL "$pid" 2> /dev/null || :
-}
-
 down() {
   # Killing the first process of a process namespace kills all in it.
   if [ -e "$state/init.pid" ]; then kill -KILL "$(cat "$state/init.pid")" 2> /dev/null || :; fi
-  end "$state/outer.pid"
-  end "$state/slirp.pid"
+  for process in outer slirp; do
+    ask_to_end "$state/$process.pid"
+    end "$state/$process.pid"
+  done
   if [ -e "/run/netns/$netns" ]; then ip netns del "$netns"; fi
   rm -rf "$state"
 }

@@ -10,6 +10,8 @@
 # machine itself stays as it is. Needs debootstrap, systemd-container, slirp4netns, iproute2 and openssh-client.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR
+. "$here/processes.sh"
 state=${PODWIRE_MACHINES:-/var/tmp/podwire-machines}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 MACHINES="k8s-master:192.168.2.30 k8s-worker01:192.168.2.31 k8s-worker02:192.168.2.32 k8s-worker03:192.168.2.33 pc:192.168.2.10"
@@ -66,6 +68,7 @@ start() {
   # Version 2 of cgroups, as Ubuntu 22.04 and Debian 12 have it, below one of its own; of /proc and /sys only what is
   # the network namespace's may be written.
   mkdir -p "$cgroups/pwm-$name"
+  # shellcheck disable=SC2016 # for the shell there
   SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network setsid sh -c \
     'echo $$ > "$0/cgroup.procs" && exec "$@"' "$cgroups/pwm-$name" systemd-nspawn --quiet --boot --register=no --keep-unit \
     --directory="$state/$name/root" --machine="pwm-$name" --network-namespace-path="/run/netns/pwm-$name" \
@@ -114,21 +117,6 @@ END
   done
   # shellcheck disable=SC2086 # a list of words
   echo "$(printf '%s\n' $MACHINES | wc -l) machines are up; SSH_CONFIG=$SSH_CONFIG"
-}
-
-# Asks a process to end whose number is recorded: systemd-nspawn then shuts its machine down.
-ask_to_end() {
-  if [ -e "$1" ]; then kill -TERM "$(cat "$1")" 2> /dev/null || :; fi
-}
-
-end() {
-  [ -e "$1" ] || return 0
-  pid=$(cat "$1")
-  for _ in $(seq 50); do
-    kill -0 "$pid" 2> /dev/null || return 0
-    sleep 0.1
-  done
-  kill -KILL "$pid" 2> /dev/null || :
 }
 
 down() {

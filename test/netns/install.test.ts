@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NODES } from "../../src/lab/walkthrough.js";
 import { commandsOf, fences, ROOT, read, words } from "../support/documents.js";
-import { TestMachine } from "../support/machine.js";
+import { machineLan, TestMachine } from "../support/machine.js";
 import { netnsUnavailable, TestNet, type TestProcess, waitFor } from "../support/netns.js";
 
 const [MASTER, WORKER] = NODES as [(typeof NODES)[number], (typeof NODES)[number]];
@@ -66,15 +66,7 @@ describe.skipIf(netnsUnavailable() !== "")("machines of your own", () => {
       stdio: ["ignore", "pipe", "pipe"],
     });
     tarball = join(directory, said.trim().split("\n").at(-1)!);
-    for (const { name } of [MASTER, WORKER]) await net.netns(name);
-    await net.lan(
-      "lan",
-      [MASTER, WORKER].map(({ name, address }) => ({
-        ns: `${net.prefix}-${name}`,
-        name: "eth1",
-        address: `${address}/24`,
-      })),
-    );
+    await machineLan(net, [MASTER, WORKER]);
     [master, worker] = await Promise.all([start(MASTER), start(WORKER)]);
   });
   afterAll(() => net.cleanup());

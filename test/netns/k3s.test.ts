@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { NODES } from "../../src/lab/walkthrough.js";
 import { ROOT, read } from "../support/documents.js";
-import { TestMachine } from "../support/machine.js";
+import { machineLan, TestMachine } from "../support/machine.js";
 import { netnsUnavailable, TestNet, type TestProcess, waitFor } from "../support/netns.js";
 import { grantsOf } from "../support/rbac.js";
 import { RbacFront } from "../support/rbacFront.js";
@@ -122,15 +122,7 @@ describe.skipIf(netnsUnavailable() !== "")("provision/k3s.sh", () => {
   let api: TestProcess;
 
   beforeAll(async () => {
-    for (const { name } of [MASTER, WORKER]) await net.netns(name);
-    await net.lan(
-      "lan",
-      [MASTER, WORKER].map(({ name, address }) => ({
-        ns: `${net.prefix}-${name}`,
-        name: "eth1",
-        address: `${address}/24`,
-      })),
-    );
+    await machineLan(net, [MASTER, WORKER]);
     master = await start(MASTER);
     worker = await start(WORKER);
     const options = ["-a", MASTER.address, "-p", String(INNER_PORT), "-d", join(shared, "api")];

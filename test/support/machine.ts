@@ -17,6 +17,23 @@ const SNAPSHOT: Readonly<Record<string, string>> = {
   files: "cd /upper && find . ! -type d | sort; find /run | sort",
 };
 
+/** Where a machine of a test's cluster is: its name, and its address on a LAN of /24. */
+export interface MachinePlace {
+  name: string;
+  address: string;
+}
+
+/** Makes the namespaces of machines, `net.prefix-NAME`, and the LAN at which they are as eth1. */
+export async function machineLan(net: TestNet, machines: readonly MachinePlace[]): Promise<void> {
+  for (const { name } of machines) await net.netns(name);
+  const ports = machines.map(({ name, address }) => ({
+    ns: `${net.prefix}-${name}`,
+    name: "eth1",
+    address: `${address}/24`,
+  }));
+  await net.lan("lan", ports);
+}
+
 export class TestMachine {
   private constructor(
     private readonly net: TestNet,

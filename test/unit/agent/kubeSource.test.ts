@@ -42,6 +42,7 @@ import type { AgentConfig } from "../../../src/model/AgentConfig.js";
 import { formatIpv4, parseIpv4 } from "../../../src/model/ipv4.js";
 import { ServicePublisher } from "../../../src/reconcile/ServicePublisher.js";
 import { ServiceTable } from "../../../src/tables/ServiceTable.js";
+import { agentBase } from "../../support/agentBase.js";
 import { FakeWorker } from "../../support/FakeWorker.js";
 import { waitFor } from "../../support/netns.js";
 
@@ -91,21 +92,7 @@ function pin(cidr: string, node: string) {
 }
 
 function baseOf(node: string, address: string) {
-  return {
-    node,
-    stateDir: join(base, node),
-    metrics: null,
-    underlay: { address, port: 4789, vni: 4096, mtu: null },
-    serviceHost: null,
-    dataplane: {
-      tunnelGso: "auto",
-      uso: "auto",
-      threads: 1,
-      spinMicroseconds: 50,
-      cpuLatency: "auto",
-      maxFlows: 1024,
-    } as const,
-  };
+  return agentBase(node, address, join(base, node));
 }
 
 /** A source that feeds nobody but a list, or nobody at all. */

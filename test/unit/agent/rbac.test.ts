@@ -34,6 +34,7 @@ import { METALLB_NAMESPACE } from "../../../src/model/metallb.js";
 import { DEFAULT_IMAGES } from "../../../src/runtime/images.js";
 import { PodManager } from "../../../src/runtime/PodManager.js";
 import { startLoadBalancer } from "../../../src/vip/startLoadBalancer.js";
+import { agentBase } from "../../support/agentBase.js";
 import { read } from "../../support/documents.js";
 import { FakeEngine } from "../../support/FakeEngine.js";
 import { boundPod } from "../../support/pods.js";
@@ -90,21 +91,7 @@ async function serve(api: KubeApi, kubelet: boolean): Promise<KubeSource> {
     api,
     clock,
     claimer: new Allocator(api, NODE, clock),
-    base: {
-      node: NODE,
-      stateDir: "/run/podwire",
-      metrics: null,
-      underlay: { address: "192.168.2.31", port: 4789, vni: 4096, mtu: null },
-      serviceHost: null,
-      dataplane: {
-        tunnelGso: "auto",
-        uso: "auto",
-        threads: 1,
-        spinMicroseconds: 50,
-        cpuLatency: "auto",
-        maxFlows: 1024,
-      },
-    },
+    base: agentBase(NODE, "192.168.2.31"),
     podNetns: "/run/netns/{uid}",
     attachments: kubelet ? { pods: () => [] } : undefined,
     announce: { interface: null, bfd: { intervalMs: 100, multiplier: 3 } },

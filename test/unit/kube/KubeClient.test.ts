@@ -43,6 +43,7 @@ import type {
 import type { AnnounceConfig } from "../../../src/model/AgentConfig.js";
 import { METALLB_NAMESPACE } from "../../../src/model/metallb.js";
 import { SILENT } from "../../../src/reconcile/Log.js";
+import { agentBase } from "../../support/agentBase.js";
 import { waitFor } from "../../support/netns.js";
 
 let directory: string;
@@ -237,21 +238,7 @@ describe("join", () => {
     const source = new KubeSource({
       api,
       claimer: new Allocator(api, "k8s-worker01"),
-      base: {
-        node: "k8s-worker01",
-        stateDir: "/nowhere",
-        underlay: { address: "192.168.2.31", port: 4789, vni: 4096, mtu: null },
-        serviceHost: null,
-        metrics: null,
-        dataplane: {
-          tunnelGso: "auto",
-          uso: "auto",
-          threads: 1,
-          spinMicroseconds: 50,
-          cpuLatency: "auto",
-          maxFlows: 1024,
-        },
-      },
+      base: agentBase("k8s-worker01", "192.168.2.31"),
       podNetns: "/run/netns/{uid}",
       announce: { interface: null, bfd: { intervalMs: 100, multiplier: 3 } },
       probe: async () => "",
