@@ -1,6 +1,6 @@
 #!/bin/sh
 # The package that npm pack makes, installed in an empty directory of a machine that has never seen podwire, a
-# compiler or npm's cache, brings up the lab and walks it to the end. As root:
+# compiler or npm's cache, brings up the lab and walks it to the end; it can be installed globally too. As root:
 #   sh package.sh [PACKAGE]     without one, it packs the working copy
 # The machine is one of machines.sh. Node.js and kubectl come as vagrant/provision/machine.sh gets them, the
 # lab's programs as the lab does, podwire's dependencies from npm's registry.
@@ -49,3 +49,17 @@ if npx --no-install podwire lab status < /dev/null; then echo "the lab is still 
 if [ -n "$(namespaces)" ]; then echo "namespaces are left: $(namespaces)" >&2; exit 1; fi
 END
 echo "the package brings up the lab"
+
+# README's line, where the package lies.
+install=$(sed -n 's/^\(npm install -g podwire-[^ ]*\) .*/\1/p' "$source/README.md")
+[ -n "$install" ] || { echo "README has no line: npm install -g" >&2; exit 1; }
+on_machine "env $proxies sh -eu" << END
+mkdir /root/global
+cp /var/tmp/podwire.tgz /root/global/podwire-0.tgz
+cd /root/global
+$install
+podwire --help
+npm uninstall -g podwire
+if command -v podwire; then echo "podwire is still there" >&2; exit 1; fi
+END
+echo "the package installs globally"
