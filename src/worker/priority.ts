@@ -11,8 +11,12 @@ import { setPriority } from "node:os";
 const NICE = -20;
 /** Milliseconds after its time that a thread comes back at the earliest for its session to be raised. */
 export const LATE_MS = 40;
-/** Milliseconds without such a delay after which it is as before. */
+/** Milliseconds without such a delay after which it goes back, and until it goes back by one more. */
 export const CALM_MS = 10_000;
+export const STEP_MS = 250;
+/** Steps by which it then stays before the value at which the thread was late, and for how long. */
+export const MARGIN = 3;
+export const REST_MS = 600_000;
 
 /** Puts the calling thread before others of its session, where it may (CAP_SYS_NICE). Never throws. */
 export function raiseThread(): void {
@@ -37,22 +41,30 @@ export interface Session {
  * the processors alike: beside a dozen busy ones a thread of nice -20 waited for up to seconds, and its
  * node was taken for dead. To raise the session for good is no way out: then each packet interrupts who
  * sends it, trains get short, and throughput is a fraction (64-byte datagrams: a fifth).
+ *
+ * It goes back step by step: a session that falls from -20 to 0 at once has a debt in the scheduler's
+ * books (what it ran, at a ninetieth of the weight), and its threads stood still for 0.1 to 1 s.
+ * And for a time it does not go back to where the thread was late: each time costs a delay, and the next
+ * may be the one that is long enough for a neighbour.
  */
 export class SessionPriority {
   readonly #session: Session;
-  /** When the thread was last late; meaningless while not raised. */
-  #lateMs = 0;
+  #nice = 0;
+  /** From when on it goes back by one; meaningless while not raised. */
+  #backMs = 0;
+  /** Until when it goes back no further than to #rest. */
+  #restMs = 0;
+  #rest = 0;
   #beforeMs = 0;
   #first = true;
-  #raised = false;
 
   constructor(session: Session) {
     this.#session = session;
   }
 
-  /** Whether the session is raised now. */
-  get raised(): boolean {
-    return this.#raised;
+  /** Nice value of the session now, 0 or less. */
+  get nice(): number {
+    return this.#nice;
   }
 
   /**
@@ -67,21 +79,25 @@ export class SessionPriority {
     if (this.#first) {
       this.#first = false;
     } else if (late >= LATE_MS) {
-      this.#lateMs = nowMs;
-      if (!this.#raised) this.#turn(true, NICE);
-    } else if (this.#raised && ((nowMs - this.#lateMs) | 0) >= CALM_MS) {
-      this.#turn(false, 0);
+      this.#backMs = nowMs + CALM_MS;
+      this.#restMs = nowMs + REST_MS;
+      if (this.#nice > NICE) this.#rest = Math.max(NICE, this.#nice - MARGIN);
+      this.#turn(NICE);
+    } else if (this.#nice < 0 && ((nowMs - this.#backMs) | 0) >= 0) {
+      this.#backMs = nowMs + STEP_MS;
+      if (this.#nice < this.#rest || ((nowMs - this.#restMs) | 0) >= 0) this.#turn(this.#nice + 1);
     }
   }
 
   /** The session is as it was. */
   release(): void {
-    if (this.#raised) this.#turn(false, 0);
+    this.#turn(0);
     this.#session.close();
   }
 
-  #turn(raised: boolean, nice: number): void {
-    this.#raised = raised;
+  #turn(nice: number): void {
+    if (nice === this.#nice) return;
+    this.#nice = nice;
     this.#session.renice(nice);
   }
 }

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { CALM_MS, LATE_MS, SessionPriority } from "../../../src/worker/priority.js";
+import { CALM_MS, LATE_MS, MARGIN, REST_MS, SessionPriority, STEP_MS } from "../../../src/worker/priority.js";
 
 const PRIORITY = fileURLToPath(new URL("../../../dist/worker/priority.js", import.meta.url));
 /** Prints the session's nice value raised and released. */
@@ -64,10 +64,10 @@ describe("SessionPriority", () => {
     wait(100, 100 + LATE_MS);
     wait(100, 300);
     expect(said).toEqual([-20]);
-    expect(priority.raised).toBe(true);
+    expect(priority.nice).toBe(-20);
   });
 
-  it("is as before after a time without, counted from the last", () => {
+  it("goes back step by step after a time without, counted from the last", () => {
     const { said, wait } = play(0x7fff_0000);
     wait(0, LATE_MS);
     for (let ms = 0; ms < CALM_MS - 100; ms += 100) wait(100, 100);
@@ -75,9 +75,47 @@ describe("SessionPriority", () => {
     for (let ms = 0; ms < CALM_MS - 100; ms += 100) wait(100, 100);
     expect(said).toEqual([-20]);
     wait(100, 100);
-    expect(said).toEqual([-20, 0]);
+    expect(said).toEqual([-20, -19]);
+    wait(STEP_MS - 1, STEP_MS - 1);
+    expect(said).toEqual([-20, -19]);
+    wait(1, 1);
+    expect(said).toEqual([-20, -19, -18]);
+    for (let ms = 0; ms < 100 * STEP_MS; ms += STEP_MS) wait(STEP_MS, STEP_MS);
+    expect(said).toEqual(Array.from({ length: 21 - MARGIN }, (_, n) => n - 20));
+  });
+
+  it("keeps off the value at which the thread was late, for a time", () => {
+    const { priority, wait } = play(0x7fff_0000);
+    /** Lets time pass without a delay. */
+    const calm = (ms: number) => {
+      for (let passed = 0; passed < ms; passed += STEP_MS) wait(STEP_MS, STEP_MS);
+    };
+    for (const rest of [1, 2, 3, 4, 5, 6].map((times) => -times * MARGIN)) {
+      wait(0, LATE_MS);
+      expect(priority.nice).toBe(-20);
+      calm(REST_MS - CALM_MS);
+      expect(priority.nice).toBe(rest);
+    }
     wait(0, LATE_MS);
-    expect(said).toEqual([-20, 0, -20]);
+    // Where it cannot go further it rests where it was before.
+    wait(0, LATE_MS);
+    calm(REST_MS - CALM_MS);
+    expect(priority.nice).toBe(-20);
+    calm(CALM_MS + 20 * STEP_MS);
+    expect(priority.nice).toBe(0);
+  });
+
+  it("is raised anew on its way back, and waits then", () => {
+    const { said, wait } = play();
+    wait(0, LATE_MS);
+    wait(CALM_MS, CALM_MS);
+    for (let n = 0; n < 9; n++) wait(STEP_MS, STEP_MS);
+    expect(said.at(-1)).toBe(-10);
+    wait(0, LATE_MS);
+    wait(CALM_MS - 1, CALM_MS - 1);
+    expect(said.at(-1)).toBe(-20);
+    wait(1, 1);
+    expect(said.at(-1)).toBe(-19);
   });
 
   it("is as before when the thread ends", () => {
