@@ -331,6 +331,7 @@ describe.skipIf(!root)("podwire lab", () => {
       await until("redis answers", () => lab("exec", "r2", "--", "redis-cli", "PING").stdout === "PONG\n");
       lab("exec", "r2", "--", "redis-cli", "shutdown", "nosave");
     }
+    expect(lab("status").code).toBe(1);
     const walk = lab("walk", "--step", "1", "--json");
     expect(walk.code).toBe(1);
     const { passed, failures } = (JSON.parse(walk.stdout) as Walk).steps[0]!;
@@ -338,7 +339,6 @@ describe.skipIf(!root)("podwire lab", () => {
     expect(failures[0]!.from).toMatch(/^nginx-ds-/);
     expect(failures[0]!.to).toMatch(/^redis-ds-/);
     expect(failures[0]!.reason).toContain("refused");
-    expect(lab("status").code).toBe(1);
 
     const ours = traces();
     // What is looked for is there.
