@@ -60,6 +60,8 @@ cd /root/global
 $install
 podwire --help
 npm uninstall -g podwire
+# The shell remembers where it was.
+hash -r
 if command -v podwire; then echo "podwire is still there" >&2; exit 1; fi
 END
 echo "the package installs globally"
