@@ -7,6 +7,7 @@ import type { Disagreement } from "../check/disagreement.js";
 import type { AgentFacts } from "../check/node.js";
 import type { Host } from "../host/Host.js";
 import type { KubeApi } from "../kube/KubeApi.js";
+import { DEFAULT_STATE_DIR } from "../model/stateDir.js";
 import { seconds } from "./arguments.js";
 
 /** Between two looks of --wait. */
@@ -47,7 +48,6 @@ export function checkCommand(sources: CheckSources = SYSTEM): Command {
 
 async function run(options: Options, sources: CheckSources): Promise<void> {
   try {
-    const { DEFAULT_STATE_DIR } = await import("../model/stateDir.js");
     const { disagreementText } = await import("../check/disagreement.js");
     const stateDir = options.stateDir ?? DEFAULT_STATE_DIR;
     // Where nobody named an agent, there need not be one.

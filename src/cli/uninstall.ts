@@ -1,6 +1,7 @@
 /** `podwire uninstall`: removes podwire's services and every trace of them. */
 import { Command } from "commander";
 import type { Cleaned } from "../install/uninstall.js";
+import { DEFAULT_STATE_DIR } from "../model/stateDir.js";
 
 interface Options {
   keepData?: true;
@@ -49,7 +50,6 @@ async function cleanMachine(): Promise<Cleaned> {
     { NetlinkHost },
     { native },
     { sweep },
-    { DEFAULT_STATE_DIR },
   ] = await Promise.all([
     import("../agent/cleanup.js"),
     import("../agent/podRuntime.js"),
@@ -57,7 +57,6 @@ async function cleanMachine(): Promise<Cleaned> {
     import("../host/NetlinkHost.js"),
     import("../binding/index.js"),
     import("../install/sweep.js"),
-    import("../model/stateDir.js"),
   ]);
   const holder = new StateDir(DEFAULT_STATE_DIR).holder();
   if (holder !== 0)

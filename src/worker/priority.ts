@@ -42,10 +42,9 @@ export interface Session {
  * node was taken for dead. To raise the session for good is no way out: then each packet interrupts who
  * sends it, trains get short, and throughput is a fraction (64-byte datagrams: a fifth).
  *
- * It goes back step by step: a session that falls from -20 to 0 at once has a debt in the scheduler's
- * books (what it ran, at a ninetieth of the weight), and its threads stood still for 0.1 to 1 s.
- * And for a time it does not go back to where the thread was late: each time costs a delay, and the next
- * may be the one that is long enough for a neighbour.
+ * It goes back step by step: when a session fell from -20 to 0 at once, on a busy machine with kernel
+ * 6.18, its threads stood still for 0.1 to 1 s. And for a time it does not go back to where the thread was
+ * late: each time costs a delay, and the next may be the one that is long enough for a neighbour.
  */
 export class SessionPriority {
   readonly #session: Session;
@@ -79,12 +78,12 @@ export class SessionPriority {
     if (this.#first) {
       this.#first = false;
     } else if (late >= LATE_MS) {
-      this.#backMs = nowMs + CALM_MS;
-      this.#restMs = nowMs + REST_MS;
+      this.#backMs = (nowMs + CALM_MS) | 0;
+      this.#restMs = (nowMs + REST_MS) | 0;
       if (this.#nice > NICE) this.#rest = Math.max(NICE, this.#nice - MARGIN);
       this.#turn(NICE);
     } else if (this.#nice < 0 && ((nowMs - this.#backMs) | 0) >= 0) {
-      this.#backMs = nowMs + STEP_MS;
+      this.#backMs = (nowMs + STEP_MS) | 0;
       if (this.#nice < this.#rest || ((nowMs - this.#restMs) | 0) >= 0) this.#turn(this.#nice + 1);
     }
   }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # What README's "Four VMs" says, line by line, on software emulation: four machines, the acceptance suite on them by
-# ssh and their end, with throughput between two before it (figures that mean nothing), and nothing left. As root:
+# ssh and their end, with throughput between two before it (figures that mean nothing), and nothing left. As root, after
+# npm install:
 #   sh vagrant.sh [BOX]     BOX is one that box.sh has made; without it, it is made first and removed at the end
 # What the single steps need stands in libvirt.sh, box.sh and ../../vagrant/cache.sh. Takes twenty minutes on two
 # processors that do nothing else, and 6 GiB of memory.

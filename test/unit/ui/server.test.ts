@@ -111,10 +111,12 @@ test("an agent that tells what nobody can read does not end the looks at all of 
   served.agents.counters.set("k8s-master", {} as NodeCounters);
   const events = new AbortController();
   const { body } = await fetch(`${served.address}/api/events`, { signal: events.signal });
+  // Read from at once: fetch cancels a body that nobody reads when its Response is collected.
+  const pieces = body!.pipeThrough(new TextDecoderStream());
   await vi.waitFor(() => expect(served.errors).not.toEqual([]), 10_000);
   served.agents.counters.delete("k8s-master");
   let text = "";
-  for await (const piece of body!.pipeThrough(new TextDecoderStream())) {
+  for await (const piece of pieces) {
     text += piece;
     if (text.includes("event: traffic")) break;
   }
