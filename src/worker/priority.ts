@@ -14,8 +14,9 @@ export const LATE_MS = 40;
 /** Milliseconds without such a delay after which it goes back, and until it goes back by one more. */
 export const CALM_MS = 10_000;
 export const STEP_MS = 250;
-/** Steps by which it then stays before the value at which the thread was late, and for how long. */
+/** Steps by which it then stays before the value at which the thread was late. */
 export const MARGIN = 3;
+/** Milliseconds until it goes nearer to that value, by one step, and until the next. */
 export const REST_MS = 600_000;
 
 /** Puts the calling thread before others of its session, where it may (CAP_SYS_NICE). Never throws. */
@@ -43,17 +44,18 @@ export interface Session {
  * sends it, trains get short, and throughput is a fraction (64-byte datagrams: a fifth).
  *
  * It goes back step by step: when a session fell from -20 to 0 at once, on a busy machine with kernel
- * 6.18, its threads stood still for 0.1 to 1 s. And for a time it does not go back to where the thread was
- * late: each time costs a delay, and the next may be the one that is long enough for a neighbour.
+ * 6.18, its threads stood still for 0.1 to 1 s. And it does not go back to where the thread was late, but
+ * nearer by one step from time to time: each return costs a delay, and the next may be the one that is long
+ * enough for a neighbour. Where a step costs one, it is likely a short one.
  */
 export class SessionPriority {
   readonly #session: Session;
   #nice = 0;
   /** From when on it goes back by one; meaningless while not raised. */
   #backMs = 0;
-  /** Until when it goes back no further than to #rest. */
-  #restMs = 0;
+  /** It goes back no further than to there, and from #restMs on by one. */
   #rest = 0;
+  #restMs = 0;
   #beforeMs = 0;
   #first = true;
 
@@ -84,7 +86,12 @@ export class SessionPriority {
       this.#turn(NICE);
     } else if (this.#nice < 0 && ((nowMs - this.#backMs) | 0) >= 0) {
       this.#backMs = (nowMs + STEP_MS) | 0;
-      if (this.#nice < this.#rest || ((nowMs - this.#restMs) | 0) >= 0) this.#turn(this.#nice + 1);
+      if (this.#nice === this.#rest) {
+        if (((nowMs - this.#restMs) | 0) < 0) return;
+        this.#restMs = (nowMs + REST_MS) | 0;
+        this.#rest++;
+      }
+      this.#turn(this.#nice + 1);
     }
   }
 

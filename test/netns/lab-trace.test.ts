@@ -12,8 +12,8 @@ import { netnsUnavailable, waitFor } from "../support/netns.js";
 import { requirePrograms } from "../support/programs.js";
 
 const [MASTER, WORKER01, WORKER02] = NODES as [LabNode, LabNode, LabNode];
-/** Client ports: none is used twice. */
-let nextPort = 42_000;
+/** Client ports: none is used twice, and none is one that the kernel hands out (ip_local_port_range). */
+let nextPort = 22_000;
 
 /** What `podwire trace` says on k8s-master. */
 async function trace(...args: string[]): Promise<Trace> {

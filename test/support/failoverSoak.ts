@@ -43,6 +43,7 @@ const IPERF_PORT = 5201;
 const UDP_PORT = 5202;
 const THRESHOLDS_MS = [10, 20, 30, 100, 300];
 const SAY_MS = 60_000;
+const LOOK_MS = 1000;
 
 /** Runs it. Throws where the load does not come about. */
 export async function failoverSoak(options: FailoverSoakOptions): Promise<FailoverSoakResult> {
@@ -73,15 +74,22 @@ async function run(net: TestNet, bed: AnnounceBed, { seconds, say, signal }: Fai
   const before = { ...(await totals(bed)), connections: sum(curls.map(answered)) };
   const start = performance.now();
   const end = start + seconds * 1000;
+  let saidMs = start;
+  let lost = 0;
   while (performance.now() < end && signal?.aborted !== true) {
     await sleep(
-      Math.min(SAY_MS, end - performance.now()),
+      Math.min(LOOK_MS, end - performance.now()),
       undefined,
       signal === undefined ? {} : { signal },
     ).catch(() => {});
+    const nowMs = performance.now();
     const now = await totals(bed);
+    const sessionsLost = now.sessionsLost - before.sessionsLost;
+    if (sessionsLost === lost && nowMs < saidMs + SAY_MS && nowMs < end) continue;
+    saidMs = nowMs;
+    lost = sessionsLost;
     say?.(
-      `${Math.round((performance.now() - start) / 1000)} s: ${now.takeovers - before.takeovers} takeovers, ${now.sessionsLost - before.sessionsLost} sessions lost`,
+      `${Math.round((nowMs - start) / 1000)} s: ${now.takeovers - before.takeovers} takeovers, ${sessionsLost} sessions lost; agents ${niceValues(bed)}`,
     );
   }
   const after = { ...(await totals(bed)), connections: sum(curls.map(answered)) };
@@ -134,6 +142,19 @@ function startLoad(net: TestNet, bed: AnnounceBed): string[] {
 /** Connections of one loop that were answered. */
 function answered(file: string): number {
   return sum(readFileSync(file, "utf8").trim().split("\n").map(Number));
+}
+
+/** Nice values of the agents' sessions, which their threads raise and lower (worker/priority). */
+function niceValues(bed: AnnounceBed): string {
+  const values = bed.nodes.map(({ name }) => {
+    try {
+      const autogroup = readFileSync(`/proc/${bed.agent(name).process.pid}/autogroup`, "utf8");
+      return autogroup.trim().split(" ").at(-1);
+    } catch {
+      return "?";
+    }
+  });
+  return `at nice ${values.join(", ")}`;
 }
 
 async function totals(bed: AnnounceBed) {

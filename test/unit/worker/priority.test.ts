@@ -84,7 +84,7 @@ describe("SessionPriority", () => {
     expect(said).toEqual(Array.from({ length: 21 - MARGIN }, (_, n) => n - 20));
   });
 
-  it("keeps off the value at which the thread was late, for a time", () => {
+  it("keeps off the value at which the thread was late, and goes nearer from time to time", () => {
     const { priority, wait } = play(0x7fff_0000);
     /** Lets time pass without a delay. */
     const calm = (ms: number) => {
@@ -93,16 +93,23 @@ describe("SessionPriority", () => {
     for (const rest of [1, 2, 3, 4, 5, 6].map((times) => -times * MARGIN)) {
       wait(0, LATE_MS);
       expect(priority.nice).toBe(-20);
-      calm(REST_MS - CALM_MS);
+      calm(REST_MS - STEP_MS);
       expect(priority.nice).toBe(rest);
     }
     wait(0, LATE_MS);
     // Where it cannot go further it rests where it was before.
     wait(0, LATE_MS);
-    calm(REST_MS - CALM_MS);
-    expect(priority.nice).toBe(-20);
-    calm(CALM_MS + 20 * STEP_MS);
+    calm(REST_MS - STEP_MS);
+    for (let nice = -20; nice < 0; nice++) {
+      expect(priority.nice).toBe(nice);
+      calm(REST_MS);
+    }
+    calm(REST_MS);
     expect(priority.nice).toBe(0);
+    // And again as at first.
+    wait(0, LATE_MS);
+    calm(REST_MS - STEP_MS);
+    expect(priority.nice).toBe(-MARGIN);
   });
 
   it("is raised anew on its way back, and waits then", () => {
